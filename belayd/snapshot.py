@@ -1,0 +1,95 @@
+"""How a board is, as frozen values that anybody may keep.
+
+The board's own task makes them; RPCs, metrics and watchers read them. Nothing
+here refers back to a live object.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+class BoardState(enum.Enum):
+    """What a board is doing; the values are the metric's label."""
+
+    OFFLINE = "offline"
+    CONNECTING = "connecting"
+    READY = "ready"
+    BUSY = "busy"
+    RECOVERING = "recovering"
+    QUARANTINED = "quarantined"
+    DISABLED = "disabled"
+
+    @property
+    def up(self) -> bool:
+        """Present and answering."""
+        return self in (BoardState.READY, BoardState.BUSY, BoardState.RECOVERING)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a board said of itself when its session started.
+
+    Attributes:
+        unique_id: Hexadecimal, None where the board cannot tell.
+        modules: Of the modules belayd can use, those the board has.
+        memory_free_bytes: Of its heap, None where it cannot tell.
+        raw_paste: Whether raw-paste mode works.
+    """
+
+    implementation: str
+    version: str
+    platform: str
+    machine: str
+    unique_id: str | None
+    modules: frozenset[str]
+    memory_free_bytes: int | None
+    memory_total_bytes: int | None
+    raw_paste: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseView:
+    """What everybody may know of a lease: no secret."""
+
+    name: str
+    board: str
+    holder: str
+    reason: str
+    fence: int
+    acquired: datetime
+    expires: datetime
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class BoardSnapshot:
+    """One board at one moment.
+
+    Attributes:
+        reason: Why it is OFFLINE, QUARANTINED or DISABLED; "" otherwise.
+        version: Grows with each change; restarts with the daemon.
+        transport: The kind of link: usb, serial, webrepl, tcp, simulated.
+        address: Where it is, "" while not present.
+        facts: None until the board first answered.
+        queue_length: Jobs that wait, the running one not counted.
+        lease_queue_length: Acquirers that wait.
+    """
+
+    name: str
+    state: BoardState
+    reason: str
+    version: int
+    labels: Mapping[str, str]
+    transport: str
+    address: str
+    facts: Facts | None
+    lease: LeaseView | None
+    queue_length: int
+    lease_queue_length: int
+    last_seen: datetime | None
+    received_bytes: int
+    sent_bytes: int

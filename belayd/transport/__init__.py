@@ -1,0 +1,1 @@
+"""Bytes to and from boards: the only code that opens anything to one."""

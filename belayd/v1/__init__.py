@@ -1,0 +1,1 @@
+"""Generated from proto/belayd/v1; never edited."""
