@@ -35,7 +35,7 @@ class Facts:
 
     Attributes:
         unique_id: Hexadecimal, None where the board cannot tell.
-        modules: Of the modules belayd can use, those the board has.
+        modules: Of the modules belayd can use, those the board has; "sys.stdout" stands for that.
         memory_free_bytes: Of its heap, None where it cannot tell.
         raw_paste: Whether raw-paste mode works.
     """
@@ -49,6 +49,34 @@ class Facts:
     memory_free_bytes: int | None
     memory_total_bytes: int | None
     raw_paste: bool
+
+
+def facts_from(told: object, raw_paste: bool) -> Facts | None:
+    """Return what onboard/facts.py told, or None where it makes no sense."""
+    match told:
+        case (
+            str(name),
+            tuple(version),
+            str(platform),
+            machine,
+            bytes() | None as unique_id,
+            int() | None as free,
+            int() | None as allocated,
+            list(modules),
+            bool(stdout),
+        ):
+            return Facts(
+                implementation=name,
+                version=".".join(str(part) for part in version if part != ""),
+                platform=platform,
+                machine=str(machine or ""),
+                unique_id=unique_id.hex() if unique_id else None,
+                modules=frozenset(str(module) for module in modules) | ({"sys.stdout"} if stdout else set()),
+                memory_free_bytes=free,
+                memory_total_bytes=free + allocated if free is not None and allocated is not None else None,
+                raw_paste=raw_paste,
+            )
+    return None
 
 
 @dataclass(frozen=True, slots=True)

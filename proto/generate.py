@@ -8,8 +8,10 @@ version on every teammate's client.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -21,9 +23,18 @@ PACKAGE = Path("belayd/v1")
 
 def generate(root: Path) -> None:
     """Write the generated package to `root`/belayd/v1, in place of what is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        _generate_into(Path(folder))
+        target = root / PACKAGE
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(Path(folder) / PACKAGE, target)
+
+
+def _generate_into(root: Path) -> None:
     target = root / PACKAGE
-    shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
+    # protoc finds its mypy plugins on PATH; they stand beside this interpreter.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     (target / "__init__.py").write_text('"""Generated from proto/belayd/v1; never edited."""\n')
     sources = sorted(str(path.relative_to(PROTO)) for path in (PROTO / PACKAGE).glob("*.proto"))
     outputs = [f"--{kind}_out={root}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]

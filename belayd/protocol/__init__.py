@@ -1,0 +1,1 @@
+"""The board conversations, without any I/O: bytes in, events and bytes out."""

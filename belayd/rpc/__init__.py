@@ -1,0 +1,1 @@
+"""The gRPC skin: translates requests to calls of the rooms below and outcomes back."""

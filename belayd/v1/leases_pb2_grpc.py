@@ -71,8 +71,8 @@ class LeaseServiceServicer(object):
         changes, then the grant, once, and ends. First come, first served; one that
         waits for any of several boards gets the first that is free and on which
         nobody waits before it. Withdrawn when the client goes; a lease granted to a
-        client that is gone already is released at once. Fails with BOARD_LEASED
-        when `wait` has passed.
+        client that is gone already is released at once: read the stream to its end.
+        Fails with BOARD_LEASED when `wait` has passed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

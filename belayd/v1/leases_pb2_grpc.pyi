@@ -29,8 +29,8 @@ class LeaseServiceStub:
     changes, then the grant, once, and ends. First come, first served; one that
     waits for any of several boards gets the first that is free and on which
     nobody waits before it. Withdrawn when the client goes; a lease granted to a
-    client that is gone already is released at once. Fails with BOARD_LEASED
-    when `wait` has passed.
+    client that is gone already is released at once: read the stream to its end.
+    Fails with BOARD_LEASED when `wait` has passed.
     """
 
     RenewLease: grpc.UnaryUnaryMultiCallable[
@@ -70,8 +70,8 @@ class LeaseServiceAsyncStub:
     changes, then the grant, once, and ends. First come, first served; one that
     waits for any of several boards gets the first that is free and on which
     nobody waits before it. Withdrawn when the client goes; a lease granted to a
-    client that is gone already is released at once. Fails with BOARD_LEASED
-    when `wait` has passed.
+    client that is gone already is released at once: read the stream to its end.
+    Fails with BOARD_LEASED when `wait` has passed.
     """
 
     RenewLease: grpc.aio.UnaryUnaryMultiCallable[
@@ -113,8 +113,8 @@ class LeaseServiceServicer(metaclass=abc.ABCMeta):
         changes, then the grant, once, and ends. First come, first served; one that
         waits for any of several boards gets the first that is free and on which
         nobody waits before it. Withdrawn when the client goes; a lease granted to a
-        client that is gone already is released at once. Fails with BOARD_LEASED
-        when `wait` has passed.
+        client that is gone already is released at once: read the stream to its end.
+        Fails with BOARD_LEASED when `wait` has passed.
         """
 
     @abc.abstractmethod

@@ -1,0 +1,106 @@
+"""belayd's client: the boards of a lab from Python.
+
+`Device` is one board as Belay's programs know it; `Client` is everything else.
+Names are imported when first used, so that the command line starts fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from belayd_client.board import (
+        Board,
+        BoardFacts,
+        BoardsChange,
+        BoardState,
+        Daemon,
+        LeaseRecord,
+        LeaseSummary,
+    )
+    from belayd_client.client import Client
+    from belayd_client.deployment import DeploymentPlan, DeploymentProgress, DeploymentSummary
+    from belayd_client.device import Device, PyboardException
+    from belayd_client.errors import (
+        BelaydError,
+        BoardException,
+        BoardLeased,
+        BoardUnavailable,
+        ConnectionFailed,
+        ConnectionLost,
+        Exhausted,
+        InternalError,
+        LeaseLost,
+        LeaseNotFound,
+        NotFound,
+        OperatorNeeded,
+        PreparationFailed,
+        Refused,
+        RequestInvalid,
+        RunCancelled,
+        RunTimeout,
+        TransportLost,
+        Unsupported,
+    )
+    from belayd_client.lease import Lease
+
+__all__ = [
+    "BelaydError",
+    "Board",
+    "BoardException",
+    "BoardFacts",
+    "BoardLeased",
+    "BoardState",
+    "BoardUnavailable",
+    "BoardsChange",
+    "Client",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "Daemon",
+    "DeploymentPlan",
+    "DeploymentProgress",
+    "DeploymentSummary",
+    "Device",
+    "Exhausted",
+    "InternalError",
+    "Lease",
+    "LeaseLost",
+    "LeaseNotFound",
+    "LeaseRecord",
+    "LeaseSummary",
+    "NotFound",
+    "OperatorNeeded",
+    "PreparationFailed",
+    "PyboardException",
+    "Refused",
+    "RequestInvalid",
+    "RunCancelled",
+    "RunTimeout",
+    "TransportLost",
+    "Unsupported",
+]
+
+_ELSEWHERE = {
+    "Board": "board",
+    "BoardFacts": "board",
+    "BoardState": "board",
+    "BoardsChange": "board",
+    "Client": "client",
+    "Daemon": "board",
+    "DeploymentPlan": "deployment",
+    "DeploymentProgress": "deployment",
+    "DeploymentSummary": "deployment",
+    "Device": "device",
+    "Lease": "lease",
+    "LeaseRecord": "board",
+    "LeaseSummary": "board",
+    "PyboardException": "device",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_ELSEWHERE.get(name, 'errors')}")
+    return getattr(module, name)

@@ -1,0 +1,395 @@
+"""One board: its state, its queue, and the one task that touches its session.
+
+The task is the lock. It opens the port, proves the prompt, runs one job at a
+time, and brings the board back after a cancel, a deadline or a fault; nobody else
+has the session. A job's lease is compared where the port is, at the moment the
+job begins; when a lease ends, what runs under it is interrupted here.
+
+Leaves to others: who may ask (`leasing`, `access`), what a job does (`run`,
+`deployment`), whether the port is there (`discovery`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from belayd.backoff import Backoff
+from belayd.errors import (
+    BelaydError,
+    BoardOffline,
+    BoardQuarantined,
+    BoardUnresponsive,
+    Draining,
+    InternalError,
+    OperatorNeeded,
+    TransportLost,
+    WrongBoard,
+)
+from belayd.events import BoardChanged, Booted, Events, OperationEnded, Reconnected, RecoveryStepTaken
+from belayd.leasing import Leasing
+from belayd.queue import Queue
+from belayd.run import Job, Order, Run, T
+from belayd.session import Session
+from belayd.snapshot import BoardSnapshot, BoardState, Facts
+from belayd.transport.contract import Opener, TransportError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a board is, from its inventory entry."""
+
+    name: str
+    transport: str
+    labels: Mapping[str, str]
+    unique_id: str | None
+
+
+class Board:
+    """One board of the inventory; `live` is its task's body."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        leasing: Leasing,
+        events: Events,
+        new_token: Callable[[int], str],
+        backoff: Backoff,
+    ) -> None:
+        self.identity = identity
+        self.state = BoardState.OFFLINE
+        self.reason = self._absence = "not looked for yet"
+        self.version = 0
+        self.facts: Facts | None = None
+        self.last_seen: datetime | None = None
+        self._leasing = leasing
+        self._events = events
+        self._new_token = new_token
+        self._backoff = backoff
+        self._opener: Opener | None = None
+        self._address = ""
+        self._queue = Queue(identity.name, self._report)
+        self._running: Run[Any] | None = None
+        self._wake = asyncio.Event()
+        self._session: Session | None = None
+        self._closing = False
+        self._used_under: int | None = None
+        self._cleaning = False
+        self._connected_before = False
+        self._received_bytes = 0
+        self._sent_bytes = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in the inventory."""
+        return self.identity.name
+
+    def snapshot(self) -> BoardSnapshot:
+        """Return how the board is now."""
+        traffic = self._session.traffic if self._session else None
+        return BoardSnapshot(
+            name=self.name,
+            state=self.state,
+            reason=self.reason,
+            version=self.version,
+            labels=self.identity.labels,
+            transport=self.identity.transport,
+            address=self._address,
+            facts=self.facts,
+            lease=self._leasing.view(self.name),
+            queue_length=len(self._queue),
+            lease_queue_length=self._leasing.waiting(self.name),
+            last_seen=self.last_seen,
+            received_bytes=self._received_bytes + (traffic.received_bytes if traffic else 0),
+            sent_bytes=self._sent_bytes + (traffic.sent_bytes if traffic else 0),
+        )
+
+    # Asked by others, on the loop
+
+    def attach(self, opener: Opener, address: str) -> None:
+        """Say where the board can be opened from now on."""
+        self._opener = opener
+        self._address = address
+        self._backoff.reset()
+        self._wake.set()
+
+    def detach(self, reason: str) -> None:
+        """Say that the board is not present, and why; its open session ends by itself."""
+        self._opener = None
+        self._address = ""
+        self._absence = reason
+        self._wake.set()
+
+    def submit(self, order: Order, job: Job[T]) -> Run[T]:
+        """Queue a job.
+
+        Raises:
+            BoardOffline, BoardQuarantined, ...: The board takes no jobs as it is.
+            QueueFull: Too many wait.
+            BoardLeased, StaleFence, ...: As `Leasing.admit`.
+        """
+        try:
+            self._leasing.admit(self.name, order.fence)
+            self._refuse_if_unfit()
+            run = self._queue.put(order, job)
+        except BelaydError as error:
+            self._events.publish(OperationEnded(self.name, order.operation, "rejected", error.reason, 0, 0))
+            raise
+        self._wake.set()
+        return run
+
+    def jobs_before(self, run: Run[Any]) -> int:
+        """Return how many jobs run or wait before `run`."""
+        return (self._running is not None) + self._queue.before(run)
+
+    def lease_ended(self, fence: int, error: BelaydError) -> None:
+        """End everything asked for under a lease, and bring the board back to clean.
+
+        `Leasing.returned` is called when the next holder may have it.
+        """
+        for run in [run for run in (self._running, *self._queue) if run and run.order.fence == fence]:
+            run.stop(error)
+        if self._used_under == fence:
+            self._cleaning = True
+            self._wake.set()
+        else:
+            self._leasing.returned(self.name)
+
+    async def close(self) -> None:
+        """Refuse new work, end what waits and runs, and let `live` return."""
+        self._closing = True
+        for run in [run for run in (self._running, *self._queue) if run]:
+            run.stop(Draining("the daemon is stopping; try again when it is back", board=self.name))
+        self._wake.set()
+
+    # The task
+
+    async def live(self) -> None:
+        """Look after the board until `close`."""
+        try:
+            while not self._closing:
+                self._wake.clear()
+                if self._opener is None:
+                    self._go_offline(self._absence)
+                    await self._wake.wait()
+                elif await self._connect(self._opener):
+                    await self._serve()
+                else:
+                    await self._backoff.wait(self._wake)
+        finally:
+            await self._disconnect()
+
+    async def _connect(self, opener: Opener) -> bool:
+        if self.state is not BoardState.QUARANTINED:
+            self._change(BoardState.CONNECTING, "")
+        transport = None
+        try:
+            transport = await opener()
+            session = Session(self.name, transport, self._new_token)
+            transport.on_pending = self._wake.set
+            facts = await session.start(self._idle_output)
+            self._refuse_stranger(facts)
+        except TransportError as error:
+            self._go_offline(str(error))
+        except TransportLost as error:
+            self._go_offline(f"went away while it was being connected: {error.message}")
+        except OperatorNeeded as error:
+            self._quarantine(error.message)
+        except Exception:
+            log.exception("board %s: connecting failed", self.name)
+            self._quarantine(f"belayd failed to connect it; the log has the trace ({_incident()})")
+        else:
+            self._session, self.facts = session, facts
+            if self._connected_before:
+                self._events.publish(Reconnected(self.name))
+            self._connected_before = True
+            self._backoff.reset()
+            self._seen()
+            self._change(BoardState.READY, "")
+            return True
+        if transport is not None:
+            await transport.close()
+        return False
+
+    def _refuse_stranger(self, facts: Facts) -> None:
+        wanted = self.identity.unique_id
+        if wanted is not None and facts.unique_id != wanted.lower():
+            raise WrongBoard(
+                f"board {self.name!r} answers with unique_id {facts.unique_id or 'none'} "
+                f"but the inventory says {wanted}: plug in the right one or mend the entry",
+                board=self.name,
+                unique_id=facts.unique_id or "",
+                expected=wanted,
+            )
+
+    async def _serve(self) -> None:
+        """Run jobs until the link is lost, the board must be reopened, or `close`."""
+        session = self._session
+        assert session is not None
+        try:
+            while not self._closing:
+                self._wake.clear()
+                if self._cleaning:
+                    await self._clean(session)
+                elif self._queue:
+                    await self._perform(session, self._queue.take())
+                else:
+                    await session.drain(self._idle_output)
+                    if not (self._wake.is_set() or self._queue):
+                        await self._wake.wait()
+        except TransportLost as error:
+            log.warning("board %s: %s", self.name, error.message)
+            self._change(BoardState.CONNECTING, "")
+        except BoardUnresponsive as error:
+            self._quarantine(error.message)
+        finally:
+            await self._disconnect()
+
+    async def _perform(self, session: Session, run: Run[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        restarts = session.restarts
+        result: Any
+        lost: TransportLost | None = None
+        try:
+            self._leasing.admit(self.name, run.order.fence)
+            async with asyncio.timeout(None) as scope:
+                run.start(loop.time(), lambda: scope.reschedule(loop.time()))
+                self._running = run
+                self._used_under = run.order.fence or self._used_under
+                self._change(BoardState.BUSY, "")
+                result = await run.job(session, run.order.emit)
+        except TimeoutError:
+            result = run.cause or InternalError(f"board {self.name!r}: a job timed out by itself")
+        except TransportLost as error:
+            result = lost = error
+        except BelaydError as error:
+            result = error
+        except Exception:
+            incident = _incident()
+            log.exception("board %s: a %s failed (%s)", self.name, run.order.operation, incident)
+            result = InternalError(
+                f"belayd failed on board {self.name!r}; the log has the trace ({incident})",
+                board=self.name,
+                incident=incident,
+            )
+        self._running = None
+        run.end(loop.time(), result)
+        self._report(run, result)
+        if lost is not None:
+            raise lost
+        if session.restarts > restarts:
+            self._events.publish(
+                Booted(self.name, "reset" if run.order.operation == "reset" else "unexpected")
+            )
+        if not session.proven:
+            await self._recover(session)
+        self._seen()
+        if not self._queue:
+            self._change(BoardState.READY, "")
+
+    def _report(self, run: Run[Any], result: object) -> None:
+        reason = result.reason if isinstance(result, BelaydError) else ""
+        outcome = _OUTCOMES.get(reason, "rejected") if reason else "ok"
+        if outcome == "ok" and getattr(result, "exception", None) is not None:
+            outcome = "board_error"
+        operation = run.order.operation
+        self._events.publish(OperationEnded(self.name, operation, outcome, reason, run.queued, run.ran))
+
+    async def _recover(self, session: Session) -> None:
+        """Climb the ladder until the prompt is proven; TransportLost or BoardUnresponsive ends it."""
+        self._change(BoardState.RECOVERING, "")
+        for step in session.recovery(self._idle_output):
+            self._events.publish(RecoveryStepTaken(self.name, step.name))
+            try:
+                await step.action()
+            except BoardUnresponsive as error:
+                log.warning("board %s: recovery by %s failed: %s", self.name, step.name, error.message)
+            else:
+                return
+        self._events.publish(RecoveryStepTaken(self.name, "reopen"))
+        raise TransportLost(f"board {self.name!r} answers nothing; its port is opened anew", board=self.name)
+
+    async def _clean(self, session: Session) -> None:
+        """Bring the board to the state that its next holder shall find."""
+        self._change(BoardState.RECOVERING, "")
+        try:
+            await session.soft_reset(self._idle_output)
+        except BoardUnresponsive:
+            await self._recover(session)
+        self._events.publish(Booted(self.name, "reset"))
+        self._used_under = None
+        self._cleaning = False
+        self._leasing.returned(self.name)
+        self._change(BoardState.READY, "")
+
+    async def _disconnect(self) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        self._received_bytes += session.traffic.received_bytes
+        self._sent_bytes += session.traffic.sent_bytes
+        await session.close()
+
+    # States
+
+    def _change(self, state: BoardState, reason: str) -> None:
+        if (state, reason) == (self.state, self.reason):
+            return
+        previous, self.state, self.reason = self.state, state, reason
+        self.version += 1
+        self._leasing.set_available(self.name, state.up)
+        self._events.publish(BoardChanged(self.name, previous, state, reason))
+
+    def _go_offline(self, reason: str) -> None:
+        self._change(BoardState.OFFLINE, reason)
+        self._fail_queue()
+
+    def _quarantine(self, reason: str) -> None:
+        log.error("board %s: quarantined: %s", self.name, reason)
+        if self.state is not BoardState.QUARANTINED:
+            self._events.publish(RecoveryStepTaken(self.name, "quarantine"))
+        self._change(BoardState.QUARANTINED, reason)
+        self._fail_queue()
+
+    def _fail_queue(self) -> None:
+        for run in self._queue:
+            try:
+                self._refuse_if_unfit()
+            except BelaydError as error:
+                run.stop(error)
+
+    def _refuse_if_unfit(self) -> None:
+        if self._closing:
+            raise Draining("the daemon is stopping; try again when it is back", board=self.name)
+        if self.state is BoardState.OFFLINE:
+            raise BoardOffline(f"board {self.name!r} is offline: {self.reason}", board=self.name)
+        if self.state is BoardState.QUARANTINED:
+            raise BoardQuarantined(f"board {self.name!r} is quarantined: {self.reason}", board=self.name)
+
+    def _seen(self) -> None:
+        self.last_seen = datetime.now(UTC)
+
+    async def _idle_output(self, data: bytes) -> None:
+        log.debug("board %s < %r", self.name, data)
+
+
+_OUTCOMES = {
+    "RUN_TIMEOUT": "timeout",
+    "RUN_CANCELLED": "cancelled",
+    "LEASE_EXPIRED": "cancelled",
+    "LEASE_BROKEN": "cancelled",
+    "TRANSPORT_LOST": "transport_error",
+    "BOARD_UNRESPONSIVE": "transport_error",
+}
+"""Outcomes by error reason; whatever else is refused before it ran."""
+
+
+def _incident() -> str:
+    return uuid.uuid4().hex[:12]

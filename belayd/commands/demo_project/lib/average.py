@@ -1,0 +1,5 @@
+"""Averages."""
+
+
+def mean(values):
+    return sum(values) / len(values)

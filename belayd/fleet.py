@@ -1,0 +1,165 @@
+"""The boards by name: made from the inventory, found by discovery, each with its own task.
+
+Owns the boards' tasks and joins the rooms: what discovery sees becomes a board's
+opener, a lease's end becomes its interruption. Knows nothing of RPCs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import functools
+import logging
+import random
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+from belayd.backoff import Backoff
+from belayd.board import Board, Identity
+from belayd.discovery import Adopted, Attached, Detached, DiscoveryEvent, Forgotten, Port
+from belayd.errors import BelaydError, BoardNotFound
+from belayd.events import BoardAdded, BoardRemoved, Events
+from belayd.inventory import BoardSpec, SerialLink, SimulatedLink, TcpLink, UsbLink, WebreplLink
+from belayd.leasing import Leasing
+from belayd.selector import Selector
+from belayd.snapshot import BoardSnapshot
+from belayd.transport.contract import Opener
+from belayd.transport.process import open_simulated
+from belayd.transport.serial import open_serial
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Member:
+    board: Board
+    spec: BoardSpec
+    task: asyncio.Task[None]
+
+
+class Fleet:
+    """All boards of one daemon.
+
+    `folder` holds the files of simulated boards that name no folder of their own.
+    """
+
+    def __init__(self, leasing: Leasing, events: Events, folder: Path) -> None:
+        self._leasing = leasing
+        self._events = events
+        self._folder = folder
+        self._members: dict[str, _Member] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def board(self, name: str) -> Board:
+        """Return the board called `name`.
+
+        Raises:
+            BoardNotFound: There is none; the message says what is close.
+        """
+        member = self._members.get(name)
+        if member is None:
+            close = difflib.get_close_matches(name, self._members, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "; belayctl boards lists them"
+            raise BoardNotFound(f"there is no board {name!r}{hint}", board=name)
+        return member.board
+
+    def select(self, selector: Selector) -> list[Board]:
+        """Return the boards that `selector` matches, by name."""
+        return [
+            member.board
+            for name, member in sorted(self._members.items())
+            if selector.matches(name, member.spec.labels)
+        ]
+
+    def snapshots(self) -> list[BoardSnapshot]:
+        """Return how every board is now."""
+        return [member.board.snapshot() for member in self._members.values()]
+
+    def add(self, specs: Iterable[BoardSpec]) -> None:
+        """Make a board of each entry and start to look after it."""
+        for spec in specs:
+            identity = Identity(spec.name, spec.link.kind, spec.labels, spec.unique_id)
+            backoff = Backoff(functools.partial(random.uniform, 0.8, 1.2))
+            board = Board(identity, self._leasing, self._events, _new_token, backoff)
+            task = asyncio.create_task(board.live(), name=f"board {spec.name}")
+            task.add_done_callback(functools.partial(_report_end, spec.name))
+            self._members[spec.name] = _Member(board, spec, task)
+            self._events.publish(BoardAdded(spec.name))
+
+    async def remove(self, name: str) -> None:
+        """End what runs on a board, close its port and forget it."""
+        member = self._members.pop(name)
+        await member.board.close()
+        await member.task
+        self._events.publish(BoardRemoved(name))
+
+    def discovered(self, event: DiscoveryEvent) -> None:
+        """Take what discovery saw."""
+        match event:
+            case Adopted(spec):
+                self.add([spec])
+            case Forgotten(name):
+                task = asyncio.create_task(self.remove(name), name=f"forget {name}")
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
+            case Attached(name, port):
+                if name in self._members:
+                    self._attach(self._members[name], port)
+            case Detached(name, reason):
+                if name in self._members:
+                    self._members[name].board.detach(reason)
+
+    def lease_ended(self, board: str, fence: int, error: BelaydError) -> None:
+        """Interrupt what runs under a lease that ended."""
+        member = self._members.get(board)
+        if member is not None:
+            member.board.lease_ended(fence, error)
+
+    async def close(self) -> None:
+        """End every board's task and close every port."""
+        members = list(self._members.values())
+        for member in members:
+            await member.board.close()
+        tasks = [*(member.task for member in members), *self._leaving]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _attach(self, member: _Member, port: Port) -> None:
+        spec, board = member.spec, member.board
+        match spec.link:
+            case UsbLink() | SerialLink() as link:
+                lines: dict[str, Any] = {"baudrate": link.baudrate, "dtr": link.dtr, "rts": link.rts}
+                board.attach(functools.partial(open_serial, port.address, **lines), port.address)
+            case SimulatedLink() as link:
+                folder = link.folder or self._folder / spec.name
+                board.attach(_simulated_opener(link, folder, spec.unique_id), f"simulated:{spec.name}")
+            case WebreplLink() | TcpLink() as link:
+                board.detach(f"belayd does not serve {link.kind} links yet; use usb or serial")
+            case _ as unknown:
+                assert_never(unknown)
+
+
+def _simulated_opener(link: SimulatedLink, folder: Path, unique_id: str | None) -> Opener:
+    return functools.partial(
+        open_simulated,
+        folder,
+        micropython=str(link.micropython) if link.micropython else None,
+        heap_kib=link.heap_kib,
+        flash_kib=link.flash_kib,
+        unique_id=unique_id,
+    )
+
+
+def _new_token(length: int) -> str:
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+    return "".join(secrets.choice(alphabet) for _ in range(length))
+
+
+def _report_end(name: str, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("board %s: its task died; restart the daemon", name, exc_info=error)

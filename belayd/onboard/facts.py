@@ -1,0 +1,49 @@
+"""Tells what a board is: one line, the repr of a tuple.
+
+(implementation, version, platform, machine, unique_id, memory free, memory
+allocated, modules, has stdout). What a board cannot tell is None.
+"""
+
+import sys
+
+
+def _f():
+    i = sys.implementation
+    m = u = f = a = None
+    try:
+        import os
+
+        m = os.uname()[4]
+    except (ImportError, AttributeError, IndexError):
+        m = getattr(i, "_machine", None)
+    try:
+        import machine
+
+        u = machine.unique_id()
+    except (ImportError, AttributeError):
+        try:
+            import microcontroller
+
+            u = microcontroller.cpu.uid
+        except (ImportError, AttributeError):
+            pass
+    try:
+        import gc
+
+        gc.collect()
+        f = gc.mem_free()
+        a = gc.mem_alloc()
+    except (ImportError, AttributeError):
+        pass
+    h = []
+    for n in "binascii deflate hashlib json vfs zlib".split():
+        try:
+            __import__(n)
+            h.append(n)
+        except ImportError:
+            pass
+    print((i[0], i[1], sys.platform, m, u and bytes(u), f, a, h, hasattr(sys, "stdout")))
+
+
+_f()
+del _f

@@ -1,0 +1,76 @@
+"""The jobs that wait for one board: in order, bounded, each with its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from belayd.errors import BelaydError, QueueFull, RunTimeout
+from belayd.run import Job, Order, Run, RunState, T
+
+LENGTH = 1000
+"""Jobs that may wait for one board; each costs a few hundred bytes and its arguments."""
+
+
+class Queue:
+    """Runs waiting for the board called `board`.
+
+    `withdrawn` is called with each that ended without having run.
+    """
+
+    def __init__(self, board: str, withdrawn: Callable[[Run[Any], BelaydError], None]) -> None:
+        self._board = board
+        self._withdrawn = withdrawn
+        self._runs: deque[Run[Any]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Any:
+        return iter(tuple(self._runs))
+
+    def put(self, order: Order, job: Job[T]) -> Run[T]:
+        """Append a run of `job`; its deadline stops it also while it runs.
+
+        Raises:
+            QueueFull: Too many wait.
+        """
+        if len(self._runs) >= LENGTH:
+            raise QueueFull(
+                f"{LENGTH} jobs wait for board {self._board!r} already; try again later or another board",
+                board=self._board,
+                queue_length=LENGTH,
+            )
+        loop = asyncio.get_running_loop()
+        run = Run(order, job, loop.time())
+        run.queue(lambda: self._withdraw(run))
+        if order.timeout is not None:
+            timer = loop.call_later(order.timeout, lambda: run.stop(self._late(run)))
+            run.outcome.add_done_callback(lambda _: timer.cancel())
+        self._runs.append(run)
+        return run
+
+    def take(self) -> Run[Any]:
+        """Remove and return the next; there must be one."""
+        return self._runs.popleft()
+
+    def before(self, run: Run[Any]) -> int:
+        """Return how many wait before `run`."""
+        return self._runs.index(run) if run in self._runs else 0
+
+    def _withdraw(self, run: Run[Any]) -> None:
+        if run.state is RunState.QUEUED and run.cause is not None:
+            self._runs.remove(run)
+            run.end(asyncio.get_running_loop().time(), run.cause)
+            self._withdrawn(run, run.cause)
+
+    def _late(self, run: Run[Any]) -> RunTimeout:
+        happened = "the board was interrupted" if run.state is RunState.RUNNING else "it was still queued"
+        timeout = run.order.timeout or 0.0
+        return RunTimeout(
+            f"board {self._board!r}: not done within {timeout:g} s and {happened}; allow longer",
+            board=self._board,
+            timeout=timeout,
+        )

@@ -1,0 +1,111 @@
+"""From a request to a run in a board's queue, and the run's outcome back.
+
+Whoever leaves takes its run along: a cancelled RPC interrupts the board. Only
+synchronous clean-up here (measured with grpc.aio: cleanup awaited in a servicer's
+`finally` is cut short when a client stops reading and leaves).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from belayd.board import Board
+from belayd.errors import RunCancelled
+from belayd.fleet import Fleet
+from belayd.leasing import Leasing
+from belayd.rpc import auth, convert
+from belayd.run import Feed, Job, Order, Run, RunState
+from belayd.session import Emit
+
+T = TypeVar("T")
+
+ANSWER_MARGIN = 0.05
+"""Seconds before an RPC's own deadline at which belayd ends the run, so that the caller learns why."""
+
+
+class Jobs:
+    """Submits what callers ask for, under their leases."""
+
+    def __init__(self, fleet: Fleet, leasing: Leasing) -> None:
+        self._fleet = fleet
+        self._leasing = leasing
+
+    def submit(
+        self,
+        request: Any,
+        context: Any,
+        operation: str,
+        job: Job[T],
+        emit: Emit,
+        *,
+        name: str,
+        default_timeout: float | None = None,
+    ) -> tuple[Board, Run[T]]:
+        """Queue `job` on the board called `name`, under the request's lease if it shows one.
+
+        Raises whatever refuses it; nothing is queued then.
+        """
+        board = self._fleet.board(name)
+        fence = self._leasing.check(board.name, request.lease_token, auth.principal(context).name)
+        timeout = convert.seconds(request, "timeout")
+        if timeout is None:
+            timeout = default_timeout
+        remaining = context.time_remaining()
+        if remaining is not None:
+            remaining = max(0.0, remaining - ANSWER_MARGIN)
+            timeout = remaining if timeout is None else min(timeout, remaining)
+        return board, board.submit(Order(operation, fence, timeout, emit), job)
+
+
+async def settle(run: Run[T]) -> T:
+    """Wait for a run's outcome; a caller that leaves stops it."""
+    try:
+        return await run.outcome
+    finally:
+        run.stop(left())
+
+
+async def pump(
+    board: Board,
+    run: Run[T],
+    feed: Feed,
+    *,
+    queued: Callable[[int], Awaitable[None]],
+    started: Callable[[], Awaitable[None]],
+    output: Callable[[bytes], Awaitable[None]],
+) -> T:
+    """Pass on a run's life as it goes, and return its outcome.
+
+    A reader that stalls stops the board's output at the feed's bound; one that
+    leaves stops the run.
+    """
+    run.watch(feed.wake)
+    feed.wake()
+    told_start = False
+    told_before = 0
+    try:
+        while True:
+            await feed.changed()
+            ended = run.state is RunState.ENDED
+            if run.state is RunState.QUEUED and (before := board.jobs_before(run)) != told_before:
+                told_before = before
+                await queued(before)
+            elif not told_start and run.state is not RunState.QUEUED:
+                told_start = True
+                await started()
+            if data := feed.take():
+                await output(data)
+            elif ended:
+                return await run.outcome
+            else:
+                continue
+            feed.wake()
+    finally:
+        feed.close()
+        run.stop(left())
+
+
+def left() -> RunCancelled:
+    """Return why a run ends whose caller does not wait for it any more."""
+    return RunCancelled("the caller left; the board was interrupted")

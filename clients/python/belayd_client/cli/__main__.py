@@ -1,0 +1,7 @@
+"""`python -m belayd_client.cli` is belayctl."""
+
+import sys
+
+from belayd_client.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,411 @@
+"""A daemon from Python: its boards, leases, runs and deployments.
+
+    with Client() as client:
+        for board in client.boards("chip=rp2"):
+            print(board.name, client.evaluate(board.name, "1 + 1"))
+
+A call without a lease is one job that waits its turn; one with a lease runs
+under it. Raises what `errors` draws, and BoardException for what the user's own
+code raised. Safe to use from several threads; closing it cancels their calls.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from belayd.v1 import boards_pb2, boards_pb2_grpc, daemon_pb2, daemon_pb2_grpc, leases_pb2, leases_pb2_grpc
+from belayd_client import deployment, project
+from belayd_client.board import (
+    Board,
+    BoardsChange,
+    Daemon,
+    LeaseRecord,
+    bare,
+    resource,
+    to_board,
+    to_daemon,
+    to_lease_record,
+)
+from belayd_client.channel import connect
+from belayd_client.deployment import DeploymentOptions, DeploymentPlan, DeploymentProgress, DeploymentSummary
+from belayd_client.errors import ConnectionLost, RequestInvalid
+from belayd_client.lease import Lease, release
+from belayd_client.project import Project
+from belayd_client.task import Tasks
+from belayd_client.times import to_duration
+
+# What only reads never waits for a board.
+_READ_TIMEOUT = 10.0
+_RESET_TIMEOUT = 30.0
+
+
+class Client:
+    """A connection to one daemon; see `channel.connect` for what the arguments mean."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        holder: str | None = None,
+    ) -> None:
+        """Prepare the connection; the first call makes it.
+
+        `holder` is who others read beside a lease; None is "user@host".
+        """
+        self._link = connect(
+            address, token=token, token_file=_path(token_file), ca=_path(ca), cert=_path(cert), key=_path(key)
+        )
+        self._holder = holder
+        self._tasks = Tasks(self._link)
+
+    @property
+    def address(self) -> str:
+        """Where the daemon is, with its port."""
+        return self._link.address
+
+    def daemon(self) -> Daemon:
+        """Return what the daemon is and who the caller is to it."""
+        stub = self._link.stub(daemon_pb2_grpc.DaemonServiceStub)
+        with self._link.calling():
+            return to_daemon(
+                stub.GetDaemon(
+                    daemon_pb2.GetDaemonRequest(), timeout=_READ_TIMEOUT, metadata=self._link.metadata
+                )
+            )
+
+    def boards(self, selector: str | None = None) -> list[Board]:
+        """Return the boards that a selector such as "chip=rp2,rack=2" matches, by name; None for all."""
+        boards: list[Board] = []
+        request = boards_pb2.ListBoardsRequest(selector=selector or "")
+        with self._link.calling():
+            while True:
+                page = self._link.stub(boards_pb2_grpc.BoardServiceStub).ListBoards(
+                    request, timeout=_READ_TIMEOUT, metadata=self._link.metadata
+                )
+                boards += [to_board(board) for board in page.boards]
+                if not page.next_page_token:
+                    return boards
+                request.page_token = page.next_page_token
+
+    def board(self, name: str) -> Board:
+        """Return one board.
+
+        Raises:
+            NotFound: The inventory has none of this name.
+        """
+        request = boards_pb2.GetBoardRequest(name=resource(name))
+        with self._link.calling():
+            response = self._link.stub(boards_pb2_grpc.BoardServiceStub).GetBoard(
+                request, timeout=_READ_TIMEOUT, metadata=self._link.metadata
+            )
+        return to_board(response.board)
+
+    def watch_boards(self, selector: str | None = None) -> Iterator[BoardsChange]:
+        """Yield all matching boards once, then those that changed, until closed or the daemon ends."""
+        request = boards_pb2.WatchBoardsRequest(selector=selector or "")
+        with self._link.calling():
+            call = self._link.stub(boards_pb2_grpc.BoardServiceStub).WatchBoards(
+                request, metadata=self._link.metadata
+            )
+            try:
+                for response in call:
+                    yield BoardsChange(
+                        tuple(map(to_board, response.boards)), tuple(map(bare, response.removed))
+                    )
+            finally:
+                call.cancel()
+
+    def acquire(
+        self,
+        board: str | None = None,
+        *,
+        selector: str | None = None,
+        ttl: float = 600,
+        wait: float | None = None,
+        reason: str = "",
+        on_queued: Callable[[int], object] | None = None,
+    ) -> Lease:
+        """Take one board, or the first free one that a selector matches.
+
+        Args:
+            board: The board's name; exactly one of it and `selector`.
+            selector: Such as "chip=rp2"; any one board that it matches.
+            ttl: Seconds until it ends unless renewed.
+            wait: How many seconds to wait while somebody has it; 0 fails at once,
+                None waits as long as it takes.
+            reason: Why, for others to read.
+            on_queued: Called with the place in the queue whenever it changes; 1 is next.
+
+        Raises:
+            BoardLeased: It was not free in time.
+        """
+        if (board is None) == (selector is None):
+            raise RequestInvalid("acquire takes a board's name or a selector, and exactly one of them")
+        request = leases_pb2.AcquireLeaseRequest(
+            ttl=to_duration(ttl),
+            wait=to_duration(wait),
+            holder=self._holder or _user_at_host(),
+            reason=reason,
+        )
+        if selector is None:
+            request.board = resource(board or "")
+        else:
+            request.selector = selector
+        with self._link.calling():
+            call = self._link.stub(leases_pb2_grpc.LeaseServiceStub).AcquireLease(
+                request, metadata=self._link.metadata
+            )
+            lease: Lease | None = None
+            try:
+                # To the stream's end: the daemon releases a lease whose stream is cut short.
+                for response in call:
+                    step = response.WhichOneof("step")
+                    if step == "granted":
+                        granted = response.granted
+                        lease = Lease(self._link, to_lease_record(granted.lease), granted.token)
+                    if step == "queued" and on_queued:
+                        on_queued(response.queued.position)
+            finally:
+                call.cancel()
+            if lease is not None:
+                return lease
+        raise ConnectionLost(f"belayd at {self.address} ended the acquisition without a lease")
+
+    def lease(self, token: str, ttl: float | None = None) -> Lease:
+        """Return the lease of a token, renewed; None keeps its own time to live.
+
+        Raises:
+            LeaseLost: It has ended.
+        """
+        return Lease.of_token(self._link, token, ttl)
+
+    def release(self, token: str) -> None:
+        """End the lease of a token; what runs under it is interrupted.
+
+        Raises:
+            LeaseLost: It has ended already.
+        """
+        release(self._link, token)
+
+    def leases(self) -> list[LeaseRecord]:
+        """Return the live leases, oldest first."""
+        leases: list[LeaseRecord] = []
+        request = leases_pb2.ListLeasesRequest()
+        with self._link.calling():
+            while True:
+                page = self._link.stub(leases_pb2_grpc.LeaseServiceStub).ListLeases(
+                    request, timeout=_READ_TIMEOUT, metadata=self._link.metadata
+                )
+                leases += [to_lease_record(lease) for lease in page.leases]
+                if not page.next_page_token:
+                    return leases
+                request.page_token = page.next_page_token
+
+    def run(
+        self,
+        board: str,
+        source: str,
+        *,
+        lease: Lease | str | None = None,
+        timeout: float | None = None,
+        output: Callable[[bytes], object] | None = None,
+        on_queued: Callable[[int], object] | None = None,
+    ) -> None:
+        """Run statements in the board's global namespace.
+
+        Args:
+            board: The board's name.
+            source: What to run.
+            lease: The caller's lease or its token; None runs as a queued single job.
+            timeout: Seconds for queueing and running; None is no limit.
+            output: Called with what the board prints as it does; a character may be
+                split between two calls. None drops it.
+            on_queued: Called with the number of jobs before this one.
+
+        Raises:
+            BoardException: The code raised.
+            RunTimeout: It took longer than `timeout`; the board was interrupted.
+        """
+        self._tasks.run(
+            board,
+            source,
+            expression=False,
+            token=_token(lease),
+            timeout=timeout,
+            output=output,
+            on_queued=on_queued,
+        )
+
+    def evaluate(
+        self,
+        board: str,
+        expression: str,
+        *,
+        lease: Lease | str | None = None,
+        timeout: float | None = None,
+        output: Callable[[bytes], object] | None = None,
+        on_queued: Callable[[int], object] | None = None,
+    ) -> object:
+        """Return the value of one expression; a values.Repr where it has no typed form. Else as `run`."""
+        return self._tasks.run(
+            board,
+            expression,
+            expression=True,
+            token=_token(lease),
+            timeout=timeout,
+            output=output,
+            on_queued=on_queued,
+        )
+
+    def call(
+        self,
+        board: str,
+        function: str,
+        /,
+        *args: object,
+        lease: Lease | str | None = None,
+        timeout: float | None = None,
+        output: Callable[[bytes], object] | None = None,
+        **kwargs: object,
+    ) -> object:
+        """Return what a function in the board's global namespace returns, such as "add" or "sensor.read".
+
+        What it prints comes to `output` at once at the end, the first 64 KiB. Else as `run`.
+
+        Raises:
+            TypeError: An argument has no typed form.
+        """
+        return self.call_with(board, function, args, kwargs, lease=lease, timeout=timeout, output=output)
+
+    def call_with(
+        self,
+        board: str,
+        function: str,
+        arguments: Sequence[object],
+        keywords: Mapping[str, object],
+        *,
+        lease: Lease | str | None = None,
+        timeout: float | None = None,
+        output: Callable[[bytes], object] | None = None,
+    ) -> object:
+        """As `call`, for arguments in a sequence and keywords of any name, "timeout" too."""
+        return self._tasks.call(
+            board, function, arguments, keywords, token=_token(lease), timeout=timeout, output=output
+        )
+
+    def deploy(
+        self,
+        board: str,
+        folder: str | os.PathLike[str] | Project,
+        *,
+        dst: str = "/",
+        prune: bool = False,
+        keep: Sequence[str] = (),
+        prune_also: Sequence[str] = (),
+        ignore: Sequence[str] = (),
+        dry_run: bool = False,
+        on_plan: Callable[[DeploymentPlan], None] | None = None,
+        progress: Callable[[DeploymentProgress], None] | None = None,
+        lease: Lease | str | None = None,
+        timeout: float | None = None,
+    ) -> DeploymentSummary:
+        """Make a board's files below `dst` equal to a folder's; what is equal already is not sent.
+
+        Args:
+            board: The board's name.
+            folder: The folder, or what `project.read` and `upload` made of it.
+            dst: An absolute folder on the board.
+            prune: Delete what the board has below `dst` and the folder has not.
+            keep: gitignore patterns of what prune leaves alone, relative to `dst`.
+            prune_also: Which of boot.py, webrepl_cfg.py and lib/ prune may delete too.
+            ignore: gitignore patterns of what is not deployed, relative to `folder`.
+            dry_run: Change nothing; the summary's plan says what would be done.
+            on_plan: Called once with the plan, before anything is done.
+            progress: Called as the board acknowledges bytes.
+            lease: As in `run`.
+            timeout: As in `run`; None is the daemon's ten minutes.
+
+        Raises:
+            PreparationFailed: Something in the folder cannot go on a board; nothing was sent.
+        """
+        if not isinstance(folder, Project):
+            folder = project.read(folder, ignore)
+            if not dry_run:
+                self.upload(folder)
+        options = DeploymentOptions(dst, prune, tuple(keep), tuple(prune_also), dry_run)
+        return deployment.deploy(
+            self._link,
+            board,
+            folder,
+            options,
+            token=_token(lease),
+            timeout=timeout,
+            on_plan=on_plan,
+            progress=progress,
+        )
+
+    def upload(self, folder: Project) -> int:
+        """Give the daemon the contents that it lacks, once for many boards; return how many those were."""
+        return deployment.upload(self._link, folder)
+
+    def reset(
+        self,
+        board: str,
+        *,
+        hard: bool = False,
+        lease: Lease | str | None = None,
+        timeout: float | None = None,
+    ) -> Board:
+        """Reset the board's interpreter, or with `hard` the chip; return it when it answers again."""
+        request = boards_pb2.ResetBoardRequest(
+            name=resource(board), lease_token=_token(lease), hard=hard, timeout=to_duration(timeout)
+        )
+        deadline = (_RESET_TIMEOUT if timeout is None else timeout) + deployment.GRACE
+        with self._link.calling():
+            response = self._link.stub(boards_pb2_grpc.BoardServiceStub).ResetBoard(
+                request, timeout=deadline, metadata=self._link.metadata
+            )
+        return to_board(response.board)
+
+    def close(self) -> None:
+        """End the connection; calls of other threads end as cancelled. Leases live on until their expiry."""
+        self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _token(lease: Lease | str | None) -> str:
+    if isinstance(lease, Lease):
+        if lease.loss is not None:
+            raise lease.loss
+        return lease.token
+    return lease or ""
+
+
+def _path(path: str | os.PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _user_at_host() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # No such user in the password database, as in some containers.
+        user = str(os.getuid()) if hasattr(os, "getuid") else "somebody"
+    return f"{user}@{socket.gethostname()}"[:128]
