@@ -47,6 +47,7 @@ PERMISSIONS: Mapping[str, Role] = MappingProxyType(
         "belayd.v1.LeaseService/ListLeases": Role.VIEWER,
         "belayd.v1.TaskService/RunTask": Role.USER,
         "belayd.v1.TaskService/CallTask": Role.USER,
+        "belayd.v1.TaskService/Converse": Role.USER,
         "belayd.v1.DeploymentService/PutBlobs": Role.USER,
         "belayd.v1.DeploymentService/Deploy": Role.USER,
         "belayd.v1.DaemonService/GetDaemon": Role.VIEWER,

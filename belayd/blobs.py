@@ -102,6 +102,11 @@ class Blobs:
         self._refuse_if_full(owner, sum(map(_cost, wanted.values())))
         return list(wanted)
 
+    def size(self, owner: str, sha256: bytes) -> int | None:
+        """Return the bytes of a content; None if `owner` has not sent it, or too long ago."""
+        content = self._contents.get(sha256)
+        return None if content is None or owner not in content.uses else content.size
+
     def writer(self, owner: str, sha256: bytes, size: int) -> Writer:
         """Return what takes one content; use it as an async context manager, which stores it at its end.
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from belayd.backoff import Backoff
 from belayd.errors import (
     BelaydError,
+    BoardLeased,
     BoardOffline,
     BoardQuarantined,
     BoardUnresponsive,
@@ -29,27 +29,25 @@ from belayd.errors import (
     InternalError,
     OperatorNeeded,
     TransportLost,
-    WrongBoard,
 )
 from belayd.events import BoardChanged, Booted, Events, OperationEnded, Reconnected, RecoveryStepTaken
+from belayd.identity import Identity
 from belayd.leasing import Leasing
 from belayd.queue import Queue
-from belayd.run import Job, Order, Run, T
+from belayd.recovery import recover
+from belayd.run import Job, Order, Run, T, ended
 from belayd.session import Session
 from belayd.snapshot import BoardSnapshot, BoardState, Facts
 from belayd.transport.contract import Opener, TransportError
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a board is, from its inventory entry."""
-
-    name: str
-    transport: str
-    labels: Mapping[str, str]
-    unique_id: str | None
+MAKE_WAY = 1.0
+"""Seconds that a run without a lease may go on once the holder of a new lease wants the board."""
+FAREWELL = 3.0
+"""Seconds that recovery or connecting may go on when the daemon stops."""
+STEADY = 5.0
+"""Seconds after which a link that was lost is opened again at once."""
 
 
 class Board:
@@ -83,6 +81,7 @@ class Board:
         self._used_under: int | None = None
         self._cleaning = False
         self._connected_before = False
+        self._life: asyncio.Timeout | None = None
         self._received_bytes = 0
         self._sent_bytes = 0
 
@@ -142,8 +141,20 @@ class Board:
         except BelaydError as error:
             self._events.publish(OperationEnded(self.name, order.operation, "rejected", error.reason, 0, 0))
             raise
+        if order.fence is not None:
+            self._make_way()
         self._wake.set()
         return run
+
+    def _make_way(self) -> None:
+        """Let a holder's work begin soon, though somebody's run from before the lease still runs."""
+        running = self._running
+        if running is not None and running.order.fence is None:
+            taken = BoardLeased(
+                f"board {self.name!r} was leased while this ran without a lease; acquire one for long work",
+                board=self.name,
+            )
+            asyncio.get_running_loop().call_later(MAKE_WAY, running.stop, taken)
 
     def jobs_before(self, run: Run[Any]) -> int:
         """Return how many jobs run or wait before `run`."""
@@ -163,28 +174,44 @@ class Board:
             self._leasing.returned(self.name)
 
     async def close(self) -> None:
-        """Refuse new work, end what waits and runs, and let `live` return."""
+        """Refuse new work, end what waits and runs, and let `live` return; idempotent."""
+        if self._closing:
+            return
         self._closing = True
         for run in [run for run in (self._running, *self._queue) if run]:
             run.stop(Draining("the daemon is stopping; try again when it is back", board=self.name))
         self._wake.set()
+        if self._life is not None:
+            # Recovery and connecting may take long; nobody waits for them any more.
+            self._life.reschedule(asyncio.get_running_loop().time() + FAREWELL)
 
     # The task
 
     async def live(self) -> None:
         """Look after the board until `close`."""
         try:
-            while not self._closing:
-                self._wake.clear()
-                if self._opener is None:
-                    self._go_offline(self._absence)
-                    await self._wake.wait()
-                elif await self._connect(self._opener):
-                    await self._serve()
-                else:
-                    await self._backoff.wait(self._wake)
+            async with asyncio.timeout(None) as self._life:
+                while not self._closing:
+                    await self._look_after()
+        except TimeoutError:
+            log.warning("board %s: given up while it was being brought back", self.name)
         finally:
             await self._disconnect()
+
+    async def _look_after(self) -> None:
+        self._wake.clear()
+        if self._opener is None:
+            self._go_offline(self._absence)
+            await self._wake.wait()
+        elif await self._connect(self._opener):
+            began = asyncio.get_running_loop().time()
+            await self._serve()
+            if asyncio.get_running_loop().time() - began > STEADY:
+                self._backoff.reset()
+            elif not self._closing:
+                await self._backoff.wait(self._wake)  # a link that comes and goes
+        else:
+            await self._backoff.wait(self._wake)
 
     async def _connect(self, opener: Opener) -> bool:
         if self.state is not BoardState.QUARANTINED:
@@ -195,7 +222,7 @@ class Board:
             session = Session(self.name, transport, self._new_token)
             transport.on_pending = self._wake.set
             facts = await session.start(self._idle_output)
-            self._refuse_stranger(facts)
+            self.identity.refuse_stranger(facts)
         except TransportError as error:
             self._go_offline(str(error))
         except TransportLost as error:
@@ -210,24 +237,12 @@ class Board:
             if self._connected_before:
                 self._events.publish(Reconnected(self.name))
             self._connected_before = True
-            self._backoff.reset()
             self._seen()
             self._change(BoardState.READY, "")
             return True
         if transport is not None:
             await transport.close()
         return False
-
-    def _refuse_stranger(self, facts: Facts) -> None:
-        wanted = self.identity.unique_id
-        if wanted is not None and facts.unique_id != wanted.lower():
-            raise WrongBoard(
-                f"board {self.name!r} answers with unique_id {facts.unique_id or 'none'} "
-                f"but the inventory says {wanted}: plug in the right one or mend the entry",
-                board=self.name,
-                unique_id=facts.unique_id or "",
-                expected=wanted,
-            )
 
     async def _serve(self) -> None:
         """Run jobs until the link is lost, the board must be reopened, or `close`."""
@@ -238,6 +253,9 @@ class Board:
                 self._wake.clear()
                 if self._cleaning:
                     await self._clean(session)
+                elif not session.proven:
+                    await self._recover(session)
+                    self._change(BoardState.READY, "")
                 elif self._queue:
                     await self._perform(session, self._queue.take())
                 else:
@@ -249,6 +267,10 @@ class Board:
             self._change(BoardState.CONNECTING, "")
         except BoardUnresponsive as error:
             self._quarantine(error.message)
+        except Exception:
+            incident = _incident()
+            log.exception("board %s: looking after it failed (%s)", self.name, incident)
+            self._quarantine(f"belayd failed to look after it; the log has the trace ({incident})")
         finally:
             await self._disconnect()
 
@@ -259,6 +281,8 @@ class Board:
         lost: TransportLost | None = None
         try:
             self._leasing.admit(self.name, run.order.fence)
+            # What was printed while nobody ran anything is not this run's output.
+            await session.drain(self._idle_output)
             async with asyncio.timeout(None) as scope:
                 run.start(loop.time(), lambda: scope.reschedule(loop.time()))
                 self._running = run
@@ -295,34 +319,22 @@ class Board:
             self._change(BoardState.READY, "")
 
     def _report(self, run: Run[Any], result: object) -> None:
-        reason = result.reason if isinstance(result, BelaydError) else ""
-        outcome = _OUTCOMES.get(reason, "rejected") if reason else "ok"
-        if outcome == "ok" and getattr(result, "exception", None) is not None:
-            outcome = "board_error"
-        operation = run.order.operation
-        self._events.publish(OperationEnded(self.name, operation, outcome, reason, run.queued, run.ran))
+        self._events.publish(ended(self.name, run, result))
 
     async def _recover(self, session: Session) -> None:
-        """Climb the ladder until the prompt is proven; TransportLost or BoardUnresponsive ends it."""
         self._change(BoardState.RECOVERING, "")
-        for step in session.recovery(self._idle_output):
-            self._events.publish(RecoveryStepTaken(self.name, step.name))
-            try:
-                await step.action()
-            except BoardUnresponsive as error:
-                log.warning("board %s: recovery by %s failed: %s", self.name, step.name, error.message)
-            else:
-                return
-        self._events.publish(RecoveryStepTaken(self.name, "reopen"))
-        raise TransportLost(f"board {self.name!r} answers nothing; its port is opened anew", board=self.name)
+        await recover(self.name, session, self._events, self._idle_output)
 
     async def _clean(self, session: Session) -> None:
         """Bring the board to the state that its next holder shall find."""
         self._change(BoardState.RECOVERING, "")
         try:
             await session.soft_reset(self._idle_output)
-        except BoardUnresponsive:
+        except TransportLost:
+            raise
+        except BelaydError:
             await self._recover(session)
+            await session.soft_reset(self._idle_output)
         self._events.publish(Booted(self.name, "reset"))
         self._used_under = None
         self._cleaning = False
@@ -378,17 +390,6 @@ class Board:
 
     async def _idle_output(self, data: bytes) -> None:
         log.debug("board %s < %r", self.name, data)
-
-
-_OUTCOMES = {
-    "RUN_TIMEOUT": "timeout",
-    "RUN_CANCELLED": "cancelled",
-    "LEASE_EXPIRED": "cancelled",
-    "LEASE_BROKEN": "cancelled",
-    "TRANSPORT_LOST": "transport_error",
-    "BOARD_UNRESPONSIVE": "transport_error",
-}
-"""Outcomes by error reason; whatever else is refused before it ran."""
 
 
 def _incident() -> str:

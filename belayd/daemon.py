@@ -38,8 +38,8 @@ from belayd.rpc.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-GRACE = 5.0
-"""Seconds that RPCs under way get to end when the daemon stops."""
+GRACE = 1.0
+"""Seconds that RPCs get to send what the end of their runs was, when the daemon stops."""
 BLOB_SWEEP = 300.0
 """Seconds between looks for contents nobody used for an hour."""
 
@@ -136,12 +136,18 @@ class Daemon:
         specs = list(inventory.boards.values())
         fleet.add(specs)
         discovery = Discovery(specs, inventory.adopt, fleet.discovered)
+        # Whoever calls once the daemon says that it is ready does not find boards "not looked for yet".
+        await discovery.poll()
         self._supervise("discovery", discovery.run())
         try:
             address = await server.start(settings.listen)
         except OSError as error:
             raise StartFailed(str(error)) from error
         stack.push_async_callback(server.stop, GRACE)
+        # Before the server goes, so that whoever runs or waits is told DRAINING and not cut off.
+        stack.push_async_callback(fleet.close)
+        stack.callback(leasing.drain)
+        stack.push_async_callback(server.leave)
         return Addresses(address, metrics_address)
 
     def _lease_ended(self, board: str, fence: int, error: BelaydError) -> None:

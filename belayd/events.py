@@ -103,6 +103,13 @@ class LeaseEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseQueueChanged:
+    """More or fewer wait for a lease on the board."""
+
+    board: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentEnded:
     """A deployment ended; bytes are those of the files written, of the link, and of files equal already."""
 
@@ -124,6 +131,7 @@ Event = (
     | Booted
     | LeaseGranted
     | LeaseEnded
+    | LeaseQueueChanged
     | DeploymentEnded
 )
 Listener = Callable[[Event], None]

@@ -12,21 +12,22 @@ import functools
 import logging
 import random
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
 from belayd.backoff import Backoff
-from belayd.board import Board, Identity
+from belayd.board import Board
 from belayd.discovery import Adopted, Attached, Detached, DiscoveryEvent, Forgotten, Port
 from belayd.errors import BelaydError, BoardNotFound
 from belayd.events import BoardAdded, BoardRemoved, Events
+from belayd.identity import Identity
 from belayd.inventory import BoardSpec, SerialLink, SimulatedLink, TcpLink, UsbLink, WebreplLink
 from belayd.leasing import Leasing
 from belayd.selector import Selector
 from belayd.snapshot import BoardSnapshot
-from belayd.transport.contract import Opener
+from belayd.transport.contract import Opener, Transport
 from belayd.transport.process import open_simulated
 from belayd.transport.serial import open_serial
 
@@ -51,7 +52,7 @@ class Fleet:
         self._events = events
         self._folder = folder
         self._members: dict[str, _Member] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], _Member] = {}
 
     def __len__(self) -> int:
         return len(self._members)
@@ -64,7 +65,7 @@ class Fleet:
         """
         member = self._members.get(name)
         if member is None:
-            close = difflib.get_close_matches(name, self._members, n=1)
+            close = difflib.get_close_matches(name.lower(), self._members, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "; belayctl boards lists them"
             raise BoardNotFound(f"there is no board {name!r}{hint}", board=name)
         return member.board
@@ -92,11 +93,16 @@ class Fleet:
             self._members[spec.name] = _Member(board, spec, task)
             self._events.publish(BoardAdded(spec.name))
 
-    async def remove(self, name: str) -> None:
-        """End what runs on a board, close its port and forget it."""
+    def remove(self, name: str) -> None:
+        """Forget a board at once; what runs on it is ended and its port closed soon.
+
+        Its name and its port may be given to another board right away: that one is
+        opened when this one is closed.
+        """
         member = self._members.pop(name)
-        await member.board.close()
-        await member.task
+        task = asyncio.create_task(self._leave(member), name=f"forget {name}")
+        self._leaving[task] = member
+        task.add_done_callback(self._leaving.pop)
         self._events.publish(BoardRemoved(name))
 
     def discovered(self, event: DiscoveryEvent) -> None:
@@ -105,9 +111,7 @@ class Fleet:
             case Adopted(spec):
                 self.add([spec])
             case Forgotten(name):
-                task = asyncio.create_task(self.remove(name), name=f"forget {name}")
-                self._leaving.add(task)
-                task.add_done_callback(self._leaving.discard)
+                self.remove(name)
             case Attached(name, port):
                 if name in self._members:
                     self._attach(self._members[name], port)
@@ -118,30 +122,54 @@ class Fleet:
     def lease_ended(self, board: str, fence: int, error: BelaydError) -> None:
         """Interrupt what runs under a lease that ended."""
         member = self._members.get(board)
-        if member is not None:
-            member.board.lease_ended(fence, error)
+        # A board that leaves ends its lease by that, and whoever uses it shall hear so.
+        leaving = [gone for gone in self._leaving.values() if gone.spec.name == board]
+        for ended in [member] if member else leaving:
+            ended.board.lease_ended(fence, error)
 
     async def close(self) -> None:
-        """End every board's task and close every port."""
-        members = list(self._members.values())
+        """End every board's task and close every port; idempotent."""
+        members = [*self._members.values(), *self._leaving.values()]
         for member in members:
             await member.board.close()
-        tasks = [*(member.task for member in members), *self._leaving]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = [member.task for member in members]
+        await asyncio.gather(*tasks, *self._leaving, return_exceptions=True)
+
+    async def _leave(self, member: _Member) -> None:
+        await member.board.close()
+        await asyncio.wait([member.task])  # how it ended is told by _report_end
+        follower = self._members.get(member.spec.name)
+        if follower is not None:
+            # The last states of the one that left were told under the name of both.
+            self._leasing.set_available(member.spec.name, follower.board.state.up)
 
     def _attach(self, member: _Member, port: Port) -> None:
         spec, board = member.spec, member.board
         match spec.link:
             case UsbLink() | SerialLink() as link:
                 lines: dict[str, Any] = {"baudrate": link.baudrate, "dtr": link.dtr, "rts": link.rts}
-                board.attach(functools.partial(open_serial, port.address, **lines), port.address)
+                self._open(board, functools.partial(open_serial, port.address, **lines), port.address)
             case SimulatedLink() as link:
                 folder = link.folder or self._folder / spec.name
-                board.attach(_simulated_opener(link, folder, spec.unique_id), f"simulated:{spec.name}")
+                self._open(board, _simulated_opener(link, folder, spec.unique_id), f"simulated:{spec.name}")
             case WebreplLink() | TcpLink() as link:
                 board.detach(f"belayd does not serve {link.kind} links yet; use usb or serial")
             case _ as unknown:
                 assert_never(unknown)
+
+    def _open(self, board: Board, opener: Opener, address: str) -> None:
+        """Attach a board, to be opened when those have left that had its name or its port."""
+        before = [
+            member.task
+            for member in self._leaving.values()
+            if board.name == member.spec.name or address == member.board.snapshot().address
+        ]
+        board.attach(functools.partial(_open_after, before, opener) if before else opener, address)
+
+
+async def _open_after(before: Sequence[asyncio.Task[None]], opener: Opener) -> Transport:
+    await asyncio.wait(before)
+    return await opener()
 
 
 def _simulated_opener(link: SimulatedLink, folder: Path, unique_id: str | None) -> Opener:

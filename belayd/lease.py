@@ -169,6 +169,10 @@ class LeaseTable:
         """Return how many wait for a board."""
         return self._waiting.count(board)
 
+    def take_changed_queues(self) -> list[str]:
+        """Return the boards for which more or fewer wait than when last asked, each once."""
+        return self._waiting.take_changed()
+
     # Holding
 
     def renew(self, token: str, principal: str, ttl: float | None, now: float) -> Lease:

@@ -8,24 +8,32 @@ their events. Everything runs on the loop and nothing waits.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from belayd.clock import Clock, LoopClock, Timer
-from belayd.errors import BelaydError, BoardNotFound, LeaseLost, LeaseNotFound
-from belayd.events import BoardAdded, BoardChanged, BoardRemoved, Event, Events, LeaseEnded, LeaseGranted
+from belayd.errors import BelaydError, BoardNotFound, Draining, LeaseLost, LeaseNotFound
+from belayd.events import (
+    BoardAdded,
+    BoardChanged,
+    BoardRemoved,
+    Event,
+    Events,
+    LeaseEnded,
+    LeaseGranted,
+    LeaseQueueChanged,
+)
 from belayd.lease import LeaseTable
 from belayd.snapshot import BoardState, LeaseView
 from belayd.store import LeaseRecord, LeaseStore, MemoryStore
 from belayd.terms import Change, Dropped, Ended, Granted, Lease, Limits, Moved, Request, hash_token
+from belayd.ticket import Grant, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -33,79 +41,6 @@ DEFAULT_TTL = 600.0
 """Seconds, of a lease whose holder asks for none; at most the maximum hold."""
 
 OnEnded = Callable[[str, int, LeaseLost], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A granted lease with its secret, which is kept nowhere else."""
-
-    view: LeaseView
-    token: str
-
-
-class Ticket:
-    """One acquisition: it waits, is granted a lease or fails, and is delivered or withdrawn.
-
-    A servicer's use, whose clean-up must not wait:
-
-        ticket = leasing.request(...)
-        try:
-            while ticket.granted is None:
-                ...  # tell ticket.position
-                await ticket.changed()
-            ...  # tell ticket.granted
-            ticket.deliver()
-        finally:
-            ticket.withdraw()
-
-    Attributes:
-        request: What was asked for.
-        granted: The lease, from when it is granted.
-    """
-
-    def __init__(self, leasing: Leasing, request: Request) -> None:
-        self.request = request
-        self.granted: Grant | None = None
-        self._leasing = leasing
-        self._news = asyncio.Event()
-        self._failure: BelaydError | None = None
-        self._settled = False
-
-    @property
-    def position(self) -> int:
-        """The place in the queue, 1 for the next; 0 when it waits no longer."""
-        return self._leasing.position(self)
-
-    async def changed(self) -> None:
-        """Wait until the place or the grant may have changed since the last call.
-
-        Raises:
-            BoardNotFound: No board it waits for exists any more.
-        """
-        await self._news.wait()
-        self._news.clear()
-        if self._failure is not None:
-            raise self._failure
-
-    def deliver(self) -> None:
-        """Say that the holder has the grant: `withdraw` does nothing from now on."""
-        self._settled = True
-
-    def withdraw(self) -> None:
-        """Stop waiting, or release what was granted and not delivered; idempotent."""
-        if not self._settled:
-            self._settled = True
-            self._leasing.withdraw(self)
-
-    def refusal(self) -> BelaydError:
-        """Return the error for one who waits no longer: BoardLeased or BoardOffline."""
-        return self._leasing.refusal(self)
-
-    def wake(self, granted: Grant | None = None, failure: BelaydError | None = None) -> None:
-        """Let `changed` return or raise; called by Leasing."""
-        self.granted = granted or self.granted
-        self._failure = failure or self._failure
-        self._news.set()
 
 
 class Leasing:
@@ -149,6 +84,11 @@ class Leasing:
         self._timer: Timer | None = None
         self._timer_at = math.inf
         self._stop_listening = events.listen(self._hear)
+
+    def drain(self) -> None:
+        """Tell all who wait that the daemon stops."""
+        for ticket, _ in self._tickets.values():
+            ticket.wake(failure=Draining("the daemon is stopping; acquire again when it is back"))
 
     def close(self) -> None:
         """Listen to nothing and end nothing any more; leases stay as they are stored."""
@@ -242,12 +182,7 @@ class Leasing:
     def check(self, board: str, token: str | None, principal: str) -> int | None:
         """Return the fence that work on `board` has under a token; None for work without a lease.
 
-        Raises:
-            BoardLeased: No token, and somebody holds the board.
-            RequestInvalid: The token is for another board.
-            LeaseExpired, LeaseBroken: The token's lease has ended.
-            LeaseNotFound: There is no such lease, or it ended long ago.
-            PermissionDenied: Somebody else acquired it.
+        Raises as `LeaseTable.check`.
         """
         return self._table.check(board, token, principal, self._clock.monotonic())
 
@@ -326,6 +261,8 @@ class Leasing:
                 self._tell(self._changes.popleft())
         finally:
             self._applying = False
+        for board in self._table.take_changed_queues():
+            self._events.publish(LeaseQueueChanged(board))
         self._arm(self._table.next_deadline())
 
     def _tell(self, change: Change) -> None:

@@ -150,6 +150,8 @@ class Metrics:
                 self._lease_duration.observe(event.held)
             case events.DeploymentEnded():
                 self._count_deployment(event)
+            case events.LeaseQueueChanged():
+                pass  # a gauge, read at scrape time
             case _:
                 assert_never(event)
 

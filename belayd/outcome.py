@@ -6,6 +6,7 @@ the raw REPL reports by itself.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from belayd import values
@@ -80,15 +81,22 @@ def decode(framed: Framed) -> Outcome:
 def raised_from(traceback: bytes) -> BoardException:
     """Return the exception that a board's traceback tells of."""
     text = traceback.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
-    lines = [line for line in text.split("\n") if not _is_ours(line)]
-    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
-    last = lines[frames[-1] + 1 if frames else (1 if lines[0].startswith("Traceback") else 0) :]
-    type_name, _, message = "\n".join(last).strip("\n").partition(":")
+    header, *rest = text.split("\n")
+    if not header.startswith("Traceback"):
+        header, rest = "", [header, *rest]
+    # Frames are indented; the message, which may have lines that look like frames, is not.
+    frames = list(itertools.takewhile(lambda line: line.startswith("  "), rest))
+    last = "\n".join(rest[len(frames) :])
+    lines = [*([header] if header else []), *(line for line in frames if not _is_ours(line)), last]
+    type_name, _, message = last.strip("\n").partition(":")
     return BoardException(type_name.strip() or "Exception", message.strip(), "\n".join(lines))
 
 
 def _is_ours(line: str) -> bool:
-    return line.startswith('  File "<stdin>", line ') and line.endswith((", in _B", ", in _K"))
+    # Callers' code is compiled from strings; only belayd's own comes from "<stdin>",
+    # and the small runner, which is put on a board in pieces, from a string as well.
+    in_pieces = line.startswith('  File "<string>"') and line.endswith((", in _B", ", in _K"))
+    return line.startswith('  File "<stdin>"') or in_pieces
 
 
 def _typed(text: str) -> object:

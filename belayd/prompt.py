@@ -8,13 +8,16 @@ half-way leaves it unproven.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 
 from belayd.errors import BoardUnresponsive, TransportLost
 from belayd.protocol import rawrepl
-from belayd.protocol.events import Ended, Entered, Event, Framed, Output, PasteRefused
+from belayd.protocol.events import Ended, Event, Framed, Output, PasteRefused
 from belayd.transport.contract import Traffic, Transport
+
+log = logging.getLogger(__name__)
 
 Emit = Callable[[bytes], Awaitable[None]]
 
@@ -25,9 +28,9 @@ SETTLE = 0.1
 BOOT = 20.0
 """Seconds a boot.py may take: one that joins a network takes several."""
 BURST_BYTES = 60
-"""Bytes sent at once to a board without raw paste: below its ring of 63."""
-BURST_PAUSE = BURST_BYTES * 10 / 115_200
-"""Seconds such a burst takes on the wire anyway; a faster link (QEMU) must be held to it."""
+"""Bytes that a board without raw paste is sent before it answers: below its ring (63 on a micro:bit v1)."""
+SLOWEST_BYTES = 500
+"""Bytes a second that any link takes: 9600 baud has 960."""
 DOUBT = 0.15
 """Seconds of silence after which output that ends like a prompt is looked into."""
 ATTEMPTS = 3
@@ -37,7 +40,9 @@ FLOOD_BYTES = 1 << 20
 PLAIN_BYTES = 250
 """The longest command sent plain where raw paste works: below the smallest ring (255)."""
 
-_STARVED = re.compile(rb"OK\x04[^\x04]*MemoryError[^\x04]*\x04>\Z")
+# At the prompt as well: too little memory to answer, unread bytes before the question, an
+# interrupt that came too late for what it was meant for, or a print that is not print.
+_UNABLE = re.compile(rb"OK\x04[^\x04]*(Error|KeyboardInterrupt)[^\x04]*\x04>\Z")
 
 
 class Prompt:
@@ -46,6 +51,7 @@ class Prompt:
     Attributes:
         proven: Whether the board is known to be at it.
         raw_paste: Whether raw-paste mode works, once `ask_raw_paste` has asked.
+        stray_question: Whether something of belayd's may still stand unread in its input.
     """
 
     def __init__(self, board: str, transport: Transport, new_token: Callable[[int], str]) -> None:
@@ -56,15 +62,17 @@ class Prompt:
         self._transport = transport
         self._repl = rawrepl.RawRepl()
         self._new_token = new_token
-        self._stray_question = False
+        self.stray_question = False
+        self._doubt = DOUBT
+        self._doubted: float | None = None
 
     @property
     def traffic(self) -> Traffic:
         """Bytes that went through the transport."""
         return self._transport.traffic
 
-    async def execute(self, source: bytes, token: bytes, emit: Emit) -> tuple[Framed | None, Ended]:
-        """Run `source`, which frames with `token`; return its frame, None if it sent none, and its end.
+    async def execute(self, source: bytes, token: bytes | None, emit: Emit) -> tuple[Framed | None, Ended]:
+        """Run `source`, which frames with `token` if at all; return its frame, None without one, and its end.
 
         After an end that is `restarted` the prompt is unproven.
 
@@ -72,20 +80,58 @@ class Prompt:
             TransportLost: The board went away.
             BoardUnresponsive: What it sends makes no sense.
         """
-        if not self.proven:
-            raise RuntimeError("nothing starts on an unproven prompt")
-        await self.drain(emit)
-        if self._stray_question:
-            await self.prove(emit)
-        self.proven = False
-        if len(source) > PLAIN_BYTES and self.raw_paste:
-            self._repl.paste(source, token)
-        else:
-            self._repl.execute(source, token)
-        await self._send()
+        await self.begin(source, token, emit)
         framed, ended = await self._read_outcome(emit)
         self.proven = not ended.restarted
         return framed, ended
+
+    async def begin(
+        self, source: bytes, token: bytes | None, emit: Emit, last: bytes = b"", more: bytes = b""
+    ) -> None:
+        """Send `source`, and `more` for it to read, in one write; `step` reads what comes of it.
+
+        With `last`, `source` sends any number of frames, the last of that kind.
+
+        Raises:
+            TransportLost, BoardUnresponsive: As for `execute`.
+        """
+        if not self.proven:
+            raise RuntimeError("nothing starts on an unproven prompt")
+        await self.drain(emit)
+        if self.stray_question:
+            await self.prove(emit)
+        self.proven = False
+        self._doubt = DOUBT
+        self._doubted = None
+        if len(source) > PLAIN_BYTES and self.raw_paste:
+            self._repl.paste(source, token)
+        else:
+            self._repl.execute(source, token, last)
+        await self._send(more)
+
+    async def send(self, data: bytes) -> None:
+        """Send what the running execution reads."""
+        await self._write(data)
+
+    async def step(self) -> list[Event]:
+        """Wait for the next bytes; return what they mean: Output, Framed, at last Ended.
+
+        Raises:
+            TransportLost, BoardUnresponsive: As for `execute`.
+        """
+        answered = False
+        if self._repl.suspect:
+            data, answered = await self._look()
+        else:
+            self._doubted = None
+            data = await self._receive()
+        events = self._understand(data)
+        if any(isinstance(event, PasteRefused) for event in events):
+            raise self._silent("refused raw paste, which it had offered")
+        if answered and self._repl.open:
+            events.append(self._repl.concede())
+        await self._send()
+        return events
 
     async def drain(self, emit: Emit) -> None:
         """Give `emit` what the board printed while nothing ran.
@@ -141,8 +187,9 @@ class Prompt:
             TransportLost: The board went away.
             BoardUnresponsive: What runs does not let itself be interrupted.
         """
+        self._repl.stop_sending()
         for interrupts in (1, 2, 2):
-            await self._transport.send(interrupts * rawrepl.INTERRUPT)
+            await self._write(interrupts * rawrepl.INTERRUPT)
             if not self._repl.open:
                 break
             try:
@@ -159,7 +206,7 @@ class Prompt:
             TransportLost, BoardUnresponsive: As for `execute`.
         """
         self._repl.abandon()
-        await self._transport.send(b"\r" + 3 * rawrepl.INTERRUPT + rawrepl.ENTER_RAW)
+        await self._write(b"\r" + 3 * rawrepl.INTERRUPT + rawrepl.ENTER_RAW)
         await self._settle(emit)
         await self.restart(emit)
 
@@ -172,10 +219,10 @@ class Prompt:
         """
         for _ in range(ATTEMPTS):
             self._repl.abandon()
-            await self._transport.send(b"\r" + 2 * rawrepl.INTERRUPT)
+            await self._write(b"\r" + 2 * rawrepl.INTERRUPT)
             await self._settle(emit)
             self._repl.enter()
-            await self._transport.send(rawrepl.INTERRUPT)
+            await self._write(rawrepl.INTERRUPT)
             await self._send()
             try:
                 async with asyncio.timeout(ANSWER / 2):
@@ -191,13 +238,14 @@ class Prompt:
         self._repl.abandon()
         token = self._fresh_token()
         # Bytes that were never read may still stand on the line; Ctrl-C clears it silently.
-        await self._transport.send(rawrepl.INTERRUPT + _question(token) + rawrepl.END_OF_TEXT)
+        await self._write(rawrepl.INTERRUPT + _question(token) + rawrepl.END_OF_TEXT)
         before, answered = await self._await_answer(token, ANSWER)
         if before:
             await emit(before)
         if not answered:
+            log.debug("board %s: no answer, only %r", self._board, before[-200:])
             raise self._silent("does not answer at its raw REPL prompt")
-        self._stray_question = False
+        self.stray_question = False
         self.proven = True
 
     async def ask_raw_paste(self) -> None:
@@ -219,20 +267,13 @@ class Prompt:
     async def close(self) -> None:
         """Leave the board at its friendly prompt and give the port back."""
         if self.proven:
-            await self._transport.send(rawrepl.ENTER_FRIENDLY)
+            await self._write(rawrepl.ENTER_FRIENDLY)
         await self._transport.close()
 
     async def _read_outcome(self, emit: Emit) -> tuple[Framed | None, Ended]:
         framed: Framed | None = None
-        doubt = DOUBT
         while True:
-            answered = False
-            if self._repl.suspect:
-                data, answered = await self._look(doubt)
-                doubt *= 4
-            else:
-                data = await self._receive()
-            for event in self._understand(data):
+            for event in await self.step():
                 match event:
                     case Output(output):
                         await emit(output)
@@ -240,33 +281,31 @@ class Prompt:
                         framed = event
                     case Ended():
                         return framed, event
-                    case PasteRefused():
-                        raise self._silent("refused raw paste, which it had offered")
-                    case Entered():
-                        pass
-            if answered:
-                return None, self._repl.concede()
-            await self._send()
 
-    async def _look(self, doubt: float) -> tuple[bytes, bool]:
+    async def _look(self) -> tuple[bytes, bool]:
         """Find out whether the board is at a prompt although no token came.
 
         A program can print whatever a prompt looks like. Only when nothing
-        follows for `doubt` seconds is a question put that just a prompt answers;
-        a program that reads its input would get it, which is the price of never
-        hanging on a board that restarted. Returns what came, and whether it was
-        followed by the answer.
+        follows for a while is a question put that just a prompt answers; a program
+        that reads its input would get it, which is the price of never hanging on
+        a board that restarted. Returns what came, and whether it was followed by
+        the answer.
         """
+        now = asyncio.get_running_loop().time()
+        if self._doubted is None or not self._repl.unstarted:
+            self._doubted = now  # what never started stays so, even if a thread prints on
         try:
-            async with asyncio.timeout(doubt):
+            async with asyncio.timeout(self._doubted + self._doubt - now):
                 return await self._receive(), False
         except TimeoutError:
             pass
+        self._doubt *= 4
+        self._doubted = None
         line_end = b"\r" if self._repl.suspect_friendly else rawrepl.END_OF_TEXT
         token = self._fresh_token()
-        await self._transport.send(_question(token) + line_end)
+        await self._write(_question(token) + line_end)
         came, answered = await self._await_answer(token, ANSWER / 2)
-        self._stray_question = not answered
+        self.stray_question = not answered
         return came, answered
 
     async def _await_answer(self, token: str, limit: float) -> tuple[bytes, bool]:
@@ -278,12 +317,12 @@ class Prompt:
                 while answer not in came:
                     if len(came) > FLOOD_BYTES:
                         return bytes(came), False
-                    if starved := _STARVED.search(came):  # at the prompt, yet too little memory to print
-                        return bytes(came[: starved.start()]), True
+                    if unable := _UNABLE.search(came):
+                        return bytes(came[: unable.start()]), True
                     came += await self._receive()
                 at = came.index(answer)
                 # At the raw prompt 0x04 0x04 > follows: take it, or the next command meets it.
-                while came[:at].endswith(b"OK") and not came.endswith(b"\x04\x04>"):
+                while came[:at].endswith(b"OK") and came.find(b"\x04\x04>", at) < 0:
                     came += await self._receive()
         except TimeoutError:
             return bytes(came), False
@@ -300,17 +339,16 @@ class Prompt:
         except TimeoutError:
             pass
 
-    async def _send(self) -> None:
-        data = self._repl.bytes_to_send()
-        if len(data) <= BURST_BYTES or self.raw_paste:
-            if data:
+    async def _send(self, more: bytes = b"") -> None:
+        if data := self._repl.bytes_to_send() + more:
+            await self._write(data)
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(ANSWER + len(data) / SLOWEST_BYTES):
                 await self._transport.send(data)
-            return
-        # Nothing acknowledges at a raw prompt without raw paste, and the input ring of
-        # such a board (63 bytes on a micro:bit v1) drops what comes while it is full.
-        for at in range(0, len(data), BURST_BYTES):
-            await self._transport.send(data[at : at + BURST_BYTES])
-            await asyncio.sleep(BURST_PAUSE)
+        except TimeoutError:
+            raise self._silent("takes nothing that is sent to it") from None
 
     async def _receive(self) -> bytes:
         data = await self._transport.receive()

@@ -1,4 +1,4 @@
-"""The jobs that wait for one board: in order, bounded, each with its deadline."""
+"""The jobs that wait for one board: in order, bounded in number and bytes, each with its deadline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from belayd.errors import BelaydError, QueueFull, RunTimeout
 from belayd.run import Job, Order, Run, RunState, T
 
 LENGTH = 1000
-"""Jobs that may wait for one board; each costs a few hundred bytes and its arguments."""
+"""Jobs that may wait for one board; each costs a few hundred bytes beside what it holds."""
+HELD_BYTES = 16 << 20
+"""Bytes that the jobs waiting for one board may hold together: a call may bring a megabyte."""
 
 
 class Queue:
@@ -24,6 +26,7 @@ class Queue:
         self._board = board
         self._withdrawn = withdrawn
         self._runs: deque[Run[Any]] = deque()
+        self._held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -35,13 +38,22 @@ class Queue:
         """Append a run of `job`; its deadline stops it also while it runs.
 
         Raises:
-            QueueFull: Too many wait.
+            QueueFull: Too many wait, or those that wait hold too much.
         """
         if len(self._runs) >= LENGTH:
             raise QueueFull(
                 f"{LENGTH} jobs wait for board {self._board!r} already; try again later or another board",
                 board=self._board,
                 queue_length=LENGTH,
+            )
+        if self._held_bytes + order.held_bytes > HELD_BYTES:
+            raise QueueFull(
+                f"{self._held_bytes} bytes wait for board {self._board!r} and this job has {order.held_bytes} "
+                f"of the {HELD_BYTES} there may be; send less, or try again later",
+                board=self._board,
+                queue_length=len(self._runs),
+                held_bytes=self._held_bytes,
+                limit_bytes=HELD_BYTES,
             )
         loop = asyncio.get_running_loop()
         run = Run(order, job, loop.time())
@@ -50,11 +62,14 @@ class Queue:
             timer = loop.call_later(order.timeout, lambda: run.stop(self._late(run)))
             run.outcome.add_done_callback(lambda _: timer.cancel())
         self._runs.append(run)
+        self._held_bytes += order.held_bytes
         return run
 
     def take(self) -> Run[Any]:
         """Remove and return the next; there must be one."""
-        return self._runs.popleft()
+        run = self._runs.popleft()
+        self._held_bytes -= run.order.held_bytes
+        return run
 
     def before(self, run: Run[Any]) -> int:
         """Return how many wait before `run`."""
@@ -63,6 +78,7 @@ class Queue:
     def _withdraw(self, run: Run[Any]) -> None:
         if run.state is RunState.QUEUED and run.cause is not None:
             self._runs.remove(run)
+            self._held_bytes -= run.order.held_bytes
             run.end(asyncio.get_running_loop().time(), run.cause)
             self._withdrawn(run, run.cause)
 

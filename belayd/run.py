@@ -8,17 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from belayd.errors import BelaydError
+from belayd.events import OperationEnded
+from belayd.outcome import Raised
 from belayd.session import Emit, Session
 
 T = TypeVar("T")
 
 Job = Callable[[Session, Emit], Awaitable[T]]
 """What a board's queue runs: uses the session until it returns, passes output to emit."""
+
+
+OUTCOMES: Mapping[str, str] = MappingProxyType(
+    {
+        "RUN_TIMEOUT": "timeout",
+        "RUN_CANCELLED": "cancelled",
+        "LEASE_EXPIRED": "cancelled",
+        "LEASE_BROKEN": "cancelled",
+        "TRANSPORT_LOST": "transport_error",
+        "BOARD_UNRESPONSIVE": "transport_error",
+    }
+)
+"""The metrics' outcomes by error reason; whatever else was refused before it ran."""
 
 
 class RunState(enum.Enum):
@@ -38,12 +54,14 @@ class Order:
         fence: Of the lease it is asked under; None without one.
         timeout: Seconds for queueing and running; None for no limit.
         emit: Gets the output; the board waits for it.
+        held_bytes: What is kept of it in memory while it is queued.
     """
 
     operation: str
     fence: int | None
     timeout: float | None
     emit: Emit
+    held_bytes: int = 0
 
 
 class Run(Generic[T]):
@@ -116,6 +134,15 @@ class Run(Generic[T]):
     def _tell(self) -> None:
         for watcher in self._watchers:
             watcher()
+
+
+def ended(board: str, run: Run[T], result: object) -> OperationEnded:
+    """Return the event that tells how a run ended: `result` is what it settled with."""
+    reason = result.reason if isinstance(result, BelaydError) else ""
+    outcome = OUTCOMES.get(reason, "rejected") if reason else "ok"
+    if isinstance(result, Raised):
+        outcome = "board_error"
+    return OperationEnded(board, run.order.operation, outcome, reason, run.queued, run.ran)
 
 
 class Feed:

@@ -10,26 +10,40 @@ comes; code that raises is a result; what ran is never run again.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from belayd import onboard, values
+from belayd.call import Call
 from belayd.errors import BoardUnresponsive, OutOfMemory, TransportLost
+from belayd.loop import Loop, LoopMissing, Request, request_for
 from belayd.outcome import BoardRaised, Outcome, Raised, decode, raised_from
+from belayd.prompt import ANSWER, BOOT, BURST_BYTES, Prompt
 from belayd.prompt import Emit as Emit
-from belayd.prompt import Prompt
 from belayd.protocol.events import Ended, Framed
 from belayd.snapshot import Facts, facts_from
+from belayd.source import literal as source_literal
+from belayd.source import pieces
 from belayd.transport.contract import Traffic, Transport
 
-_HARD_RESET = b"""try:
+START = 20.0
+"""Seconds to take a board over: 0.3 s is usual, 2 s on a micro:bit, three times as much when it resists."""
+RECOVER = 10.0
+"""Seconds for a step of recovery, a restart's own time not counted."""
+LOOP_BYTES = 24 * 1024
+"""Free heap from which on a board runs the loop, which takes about 2 kB on 32 bits."""
+_STATEMENTS, _EXPRESSION, _FUNCTION = 0, 1, 2  # what _B of onboard/runner.py is told to run
+_FRAME_BYTES = 22
+"""Of _B's call around what it runs: its name, the token, the kind, an end of text."""
+_HARD_RESET = """try:
  from machine import reset
 except ImportError:
  from microcontroller import reset
 reset()"""
-
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +70,15 @@ class Session:
         self.restarts = 0
         self._board = board
         self._prompt = Prompt(board, transport, new_token)
-        # One token for all executions: MicroPython keeps each string literal of up to
-        # 10 bytes for ever, so a new one at each call would fill the board's memory.
-        self._token = "\x1e" + new_token(5)
+        # Above 10 bytes, since MicroPython keeps shorter literals for ever, where a
+        # program can find them (micropython.qstr_info).
+        self._token = "\x1e" + new_token(10)
+        self._loop = Loop(board, self._prompt, self._token)
 
     @property
     def proven(self) -> bool:
-        """Whether the board is known to be at the raw prompt."""
-        return self._prompt.proven
+        """Whether the board is known to be at the raw prompt or in the loop, waiting."""
+        return self._prompt.proven or self._loop.ready
 
     @property
     def traffic(self) -> Traffic:
@@ -79,24 +94,56 @@ class Session:
             TransportLost: The board went away.
             BoardUnresponsive: No raw prompt, or no sense in its answers.
         """
-        await self._prompt.reenter(idle)
-        await self._prompt.prove(idle)
-        await self._prompt.ask_raw_paste()
-        self.facts = await self._ask_facts()
-        await self._install()
+
+        async def start() -> None:
+            await self._prompt.reenter(idle)
+            await self._prompt.prove(idle)
+            await self._prompt.ask_raw_paste()
+            self.facts = await self._ask_facts()
+            await self._install()
+
+        await self._within(START, start())
         return self.facts
 
     async def run(self, source: str, emit: Emit) -> Outcome:
         """Run statements in the board's global namespace."""
-        return await self._execute(f"{_literal(source)},0", emit)
+        return await self._execute(source, _STATEMENTS, emit)
 
     async def evaluate(self, expression: str, emit: Emit) -> Outcome:
         """Evaluate one expression there."""
-        return await self._execute(f"{_literal(expression.strip())},1", emit)
+        request = request_for(expression)
+        if self._loops and request.fits:
+            return await self._request(request, emit)
+        return await self._execute(expression.strip(), _EXPRESSION, emit)
 
-    async def call(self, function: str, arguments: str, emit: Emit) -> Outcome:
-        """Call `function` with `arguments`, the text between its parentheses, made of literals."""
-        return await self._execute(f"lambda:{function}({arguments}),2", emit)
+    async def call(self, call: Call, emit: Emit) -> Outcome:
+        """Call a function that is there."""
+        request = request_for(call)
+        if self._loops and request.fits:
+            return await self._request(request, emit)
+        return await self._execute(call.expression, _FUNCTION, emit)
+
+    async def converse(
+        self,
+        calls: Sequence[Call | str],
+        emit: Callable[[int, bytes], Awaitable[None]],
+        settle: Callable[[int, Outcome], Awaitable[None]],
+    ) -> None:
+        """Do calls and expressions in their order, on boards with the loop many at a time.
+
+        `emit` and `settle` get the number of the call first. What comes after a call
+        that exits the interpreter never runs and is not settled.
+        """
+        requests = [request_for(call) for call in calls]
+        if self._loops and all(request.fits for request in requests):
+            await self._pipeline(requests, emit, settle)
+            return
+        for number, call in enumerate(calls):
+            pass_on = partial(emit, number)
+            outcome = await (
+                self.evaluate(call, pass_on) if isinstance(call, str) else self.call(call, pass_on)
+            )
+            await settle(number, outcome)
 
     async def command(self, source: str) -> bytes:
         """Run belayd's own text, which must hold no multi-line strings; return what it printed.
@@ -105,10 +152,13 @@ class Session:
             BoardRaised: It raised.
             TransportLost, BoardUnresponsive: As for `start`.
         """
+        await self._loop.leave(_discard)
         token = self._token
+        beginning, ending = f"print({token + 'C'!r},end='')\n", f"\nfinally:print({token!r},end='')"
         body = source.rstrip("\n").replace("\n", "\n ")
-        printing = f"print({token!r},end='')"
-        text = f"print({token + 'C'!r},end='')\ntry:\n {body}\nfinally:{printing}"
+        text = f"{beginning}try:\n {body}{ending}"
+        if not (self._prompt.raw_paste or len(text) < BURST_BYTES):
+            text = f"try:exec({await self._placed(beginning + source)}){ending}"
         framed, ended = await self._exchange(text.encode(), token.encode(), _discard)
         if framed is None or ended.error:
             exception = raised_from(ended.error)
@@ -134,6 +184,10 @@ class Session:
         Raises:
             TransportLost, BoardUnresponsive: As for `start`.
         """
+        await self._loop.leave(emit)
+        await self._within(BOOT + RECOVER, self._restart(emit))
+
+    async def _restart(self, emit: Emit) -> None:
         await self._prompt.restart(emit)
         self.restarts += 1
         await self._install()
@@ -145,7 +199,9 @@ class Session:
             TransportLost: The link went away, as it does on native USB.
             BoardRaised: This board has no way to do it.
         """
-        ended = await self._prompt.reset_chip(_HARD_RESET, emit)
+        await self._loop.leave(emit)
+        source = f"exec({await self._placed(_HARD_RESET)})"
+        ended = await self._prompt.reset_chip(source.encode(), emit)
         if ended is not None and ended.error:
             raise BoardRaised(raised_from(ended.error))
         await self._take_over_again(emit)
@@ -157,21 +213,29 @@ class Session:
         BoardUnresponsive, and then the next is tried; TransportLost ends it.
         """
         return (
-            Step("interrupt", lambda: self._recover_by_interrupt(emit)),
-            Step("reenter", lambda: self._recover_by_reentry(emit)),
-            Step("soft_reset", lambda: self._recover_by_reset(emit)),
+            Step("interrupt", lambda: self._within(RECOVER, self._recover_by_interrupt(emit))),
+            Step("reenter", lambda: self._within(RECOVER, self._recover_by_reentry(emit))),
+            Step("soft_reset", lambda: self._within(BOOT + RECOVER, self._recover_by_reset(emit))),
         )
 
     async def close(self) -> None:
         """Leave the board at its friendly prompt and give the port back."""
+        if self._loop.ready:
+            with contextlib.suppress(TransportLost, BoardUnresponsive, TimeoutError):
+                async with asyncio.timeout(ANSWER):
+                    await self._loop.leave(_discard)
         await self._prompt.close()
 
-    async def _execute(self, arguments: str, emit: Emit) -> Outcome:
-        self._refuse_too_large(arguments)
+    async def _execute(self, text: str, kind: int, emit: Emit) -> Outcome:
+        self._refuse_too_large(text)
+        await self._loop.leave(emit)
         token = self._token
-        source = f"_B({token!r},{arguments})".encode()
+        if kind == _FUNCTION and not self._takes_at_once(text):
+            kind = _EXPRESSION  # compiled from what was placed
+        code = f"lambda:{text}" if kind == _FUNCTION else await self._placed(text)
+        source = f"_B('{token}',{code},{kind})".encode()
         framed, ended = await self._exchange(source, token.encode(), emit)
-        if framed is None and self._runner_missing(ended):
+        if framed is None and _runner_missing(ended):
             # The caller's code did not start: its runner was deleted or lost in a restart.
             await self._install()
             framed, ended = await self._exchange(source, token.encode(), emit)
@@ -184,21 +248,78 @@ class Session:
             board=self._board,
         )
 
+    def _takes_at_once(self, text: str) -> bool:
+        return self._prompt.raw_paste or len(source_literal(text).encode()) <= BURST_BYTES - _FRAME_BYTES
+
+    async def _placed(self, text: str) -> str:
+        """Return an expression whose value on the board is `text`, put there in pieces if need be.
+
+        Nothing acknowledges at a raw prompt without raw paste, and the input ring of
+        such a board drops what comes while it is full: so each piece is a command of
+        its own, that fits the ring even of a board that does not read at all.
+        """
+        if self._takes_at_once(text):
+            return source_literal(text)
+        assignment = "_b="
+        for piece in pieces(text, BURST_BYTES - len("_b+=''\x04")):
+            _, ended = await self._prompt.execute(f"{assignment}'{piece}'".encode(), None, _discard)
+            if ended.error or ended.restarted:
+                exception = raised_from(ended.error)
+                if exception.type_name != "MemoryError":
+                    raise BoardUnresponsive(
+                        f"board {self._board!r} misread {assignment!r}: {exception.message}"
+                    )
+                raise self._out_of_memory(len(text))
+            assignment = "_b+="
+        return "_b"
+
+    async def _request(self, request: Request, emit: Emit) -> Outcome:
+        outcomes: list[Outcome] = []
+
+        async def settle(number: int, outcome: Outcome) -> None:
+            outcomes.append(outcome)
+
+        await self._pipeline([request], lambda _, data: emit(data), settle)
+        return outcomes[0]
+
+    async def _pipeline(
+        self,
+        requests: Sequence[Request],
+        emit: Callable[[int, bytes], Awaitable[None]],
+        settle: Callable[[int, Outcome], Awaitable[None]],
+    ) -> None:
+        try:
+            await self._loop.pipeline(requests, emit, settle)
+        except LoopMissing:
+            # Nothing of the caller's ran: its runner was deleted, or lost in a restart.
+            await self._prompt.prove(_discard)
+            await self._install()
+            await self._loop.pipeline(requests, emit, settle)
+        if not self.proven and not self._prompt.stray_question:
+            await self._take_over_again(partial(emit, len(requests) - 1))
+
+    @property
+    def _loops(self) -> bool:
+        """Whether this board runs the resident loop: where input carries bytes and memory suffices."""
+        free = self.facts.memory_free_bytes
+        return "sys.stdin" in self.facts.modules and (free is None or free > LOOP_BYTES)
+
     def _refuse_too_large(self, text: str) -> None:
         free = self.facts.memory_free_bytes
         # Old firmware buffers a whole command before it compiles it, and stops for good
         # when that fails (seen on micro:bit v1: 3,000 bytes with 7 kB free).
         if not self._prompt.raw_paste and free is not None and 4 * len(text) > free:
-            raise OutOfMemory(
-                f"board {self._board!r} has {free} bytes of memory and cannot take {len(text)} bytes of "
-                "source at once; send it in smaller parts",
-                board=self._board,
-                free_bytes=free,
-                source_bytes=len(text),
-            )
+            raise self._out_of_memory(len(text))
 
-    def _runner_missing(self, ended: Ended) -> bool:
-        return ended.restarted is False and b"NameError" in ended.error and b"'_B'" in ended.error
+    def _out_of_memory(self, length: int) -> OutOfMemory:
+        free = self.facts.memory_free_bytes or 0
+        return OutOfMemory(
+            f"board {self._board!r} had {free} bytes of memory free and cannot take {length} bytes of source; "
+            "send it in smaller parts",
+            board=self._board,
+            free_bytes=free,
+            source_bytes=length,
+        )
 
     async def _exchange(self, source: bytes, token: bytes, emit: Emit) -> tuple[Framed | None, Ended]:
         framed, ended = await self._prompt.execute(source, token, emit)
@@ -207,21 +328,41 @@ class Session:
         return framed, ended
 
     async def _take_over_again(self, emit: Emit) -> None:
+        async def take_over() -> None:
+            await self._prompt.reenter(emit)
+            await self._prompt.prove(emit)
+            await self._install()
+
+        self._loop.forget()
         self.restarts += 1
-        await self._prompt.reenter(emit)
-        await self._prompt.prove(emit)
-        await self._install()
+        await self._within(START, take_over())
+
+    async def _within(self, limit: float, work: Coroutine[Any, Any, None]) -> None:
+        """Do belayd's own work on the board within so many seconds, or say that the board failed."""
+        try:
+            async with asyncio.timeout(limit):
+                await work
+        except TimeoutError:
+            raise self._failed(f"did not let itself be prepared within {limit:g} s") from None
+        except (BoardRaised, OutOfMemory) as error:
+            raise self._failed(f"could not be prepared: {error}") from error
+
+    def _failed(self, what: str) -> BoardUnresponsive:
+        return BoardUnresponsive(f"board {self._board!r} {what}", board=self._board)
 
     async def _recover_by_interrupt(self, emit: Emit) -> None:
+        self._loop.forget()
         await self._prompt.interrupt(emit)
         await self._ensure_runner()
 
     async def _recover_by_reentry(self, emit: Emit) -> None:
+        self._loop.forget()
         await self._prompt.reenter(emit)
         await self._prompt.prove(emit)
         await self._ensure_runner()
 
     async def _recover_by_reset(self, emit: Emit) -> None:
+        self._loop.forget()
         await self._prompt.interrupt_hard(emit)
         self.restarts += 1
         await self._install()
@@ -230,33 +371,29 @@ class Session:
         told = values.parse((await self.command(onboard.load("facts"))).decode("utf-8", "replace").strip())
         facts = facts_from(told, self._prompt.raw_paste)
         if facts is None:
-            raise BoardUnresponsive(
-                f"board {self._board!r} says of itself what no MicroPython says: {told!r}", board=self._board
-            )
+            raise self._failed(f"says of itself what no MicroPython says: {told!r}")
         return facts
 
     async def _install(self) -> None:
         if "sys.stdout" in self.facts.modules:
             await self.command(onboard.load("runner"))
+            if self._loops:
+                await self.command(onboard.load("loop"))
             return
         # Little memory: make room first, then one definition at a time, since
         # compiling takes several times what the code does.
         await self.command("import gc\n_B=_K=None\ngc.collect()")
-        for definition in onboard.load("runner_small").split("\ndef "):
-            await self.command(definition if definition.startswith("import") else "def " + definition)
+        for definition in onboard.load("runner_small").removeprefix("def ").split("\ndef "):
+            await self.command("def " + definition)
 
     async def _ensure_runner(self) -> None:
         if await self.command("print('_B' in globals())") != b"True":
             await self._install()
 
 
-def _literal(source: str) -> str:
-    r"""Return `source` as a Python literal in one line, without bytes that a REPL acts on.
-
-    UTF-8 goes as it is: escapes would cost bytes, and some firmware knows none.
-    """
-    escaped = source.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
-    return "'" + _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", escaped) + "'"
+def _runner_missing(ended: Ended) -> bool:
+    error = ended.error  # none: a caller has a function of that name
+    return not ended.restarted and (not error or b"'_B'" in error or b"callable" in error)
 
 
 async def _discard(data: bytes) -> None:

@@ -35,7 +35,8 @@ class Facts:
 
     Attributes:
         unique_id: Hexadecimal, None where the board cannot tell.
-        modules: Of the modules belayd can use, those the board has; "sys.stdout" stands for that.
+        modules: Of those belayd can use, the ones the board has; "sys.stdout" where there is one,
+            "sys.stdin" where it gives bytes.
         memory_free_bytes: Of its heap, None where it cannot tell.
         raw_paste: Whether raw-paste mode works.
     """
@@ -63,7 +64,6 @@ def facts_from(told: object, raw_paste: bool) -> Facts | None:
             int() | None as free,
             int() | None as allocated,
             list(modules),
-            bool(stdout),
         ):
             return Facts(
                 implementation=name,
@@ -71,7 +71,7 @@ def facts_from(told: object, raw_paste: bool) -> Facts | None:
                 platform=platform,
                 machine=str(machine or ""),
                 unique_id=unique_id.hex() if unique_id else None,
-                modules=frozenset(str(module) for module in modules) | ({"sys.stdout"} if stdout else set()),
+                modules=frozenset(str(module) for module in modules),
                 memory_free_bytes=free,
                 memory_total_bytes=free + allocated if free is not None and allocated is not None else None,
                 raw_paste=raw_paste,

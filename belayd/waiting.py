@@ -30,6 +30,7 @@ class WaitingList:
         self._waiters: dict[str, Waiter] = {}
         self._queues: dict[str, list[Waiter]] = {}
         self._arrivals = 0
+        self._changed: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -46,10 +47,12 @@ class WaitingList:
         self._waiters[request.name] = waiter
         for board in boards:
             insort(self._queues.setdefault(board, []), waiter, key=_order)
+        self._changed.update(boards)
 
     def leave(self, name: str) -> list[str]:
         """Take a waiter out of every queue; returns who stood behind it."""
         waiter = self._waiters.pop(name)
+        self._changed.update(waiter.boards)
         behind: dict[str, None] = {}
         for board in waiter.boards:
             queue = self._queues[board]
@@ -69,7 +72,13 @@ class WaitingList:
             (elsewhere if waiter.boards else gone).append(waiter.request.name)
         for name in gone:
             del self._waiters[name]
+        self._changed.discard(board)
         return elsewhere, gone
+
+    def take_changed(self) -> list[str]:
+        """Return the boards whose queues have got longer or shorter since the last time, by name."""
+        changed, self._changed = sorted(self._changed), set()
+        return changed
 
     def first(self, board: str) -> Waiter | None:
         """Return who is next for a board."""

@@ -424,6 +424,7 @@ class Tables(RuleBasedStateMachine):
         self.ended: dict[str, type[BelaydError]] = {}
         self.removed_fence = 0
         self.expected: list[tuple[str, str]] = []
+        self.lengths: dict[str, int] = {}
 
     def compare(self, changes: list[Change]) -> None:
         """Let the model grant what it can, then ask for the same news of the table."""
@@ -587,6 +588,14 @@ class Tables(RuleBasedStateMachine):
             before = self.waits[:index]
             places = [1 + sum(board in other.boards for other in before) for board in wait.boards]
             assert self.table.position(wait.name) == min(places)
+
+    @invariant()
+    def the_table_names_the_queues_that_have_changed(self) -> None:
+        lengths = {board: self.table.waiting(board) for board in self.places}
+        assert self.table.take_changed_queues() == sorted(
+            board for board, length in lengths.items() if length != self.lengths.get(board, 0)
+        )
+        self.lengths = lengths
 
     @invariant()
     def a_live_lease_works_for_its_board_alone(self) -> None:

@@ -22,10 +22,20 @@ from belayd.errors import (
     RequestInvalid,
     StaleFence,
 )
-from belayd.events import BoardAdded, BoardChanged, BoardRemoved, Event, Events, LeaseEnded, LeaseGranted
-from belayd.leasing import Leasing, Ticket
+from belayd.events import (
+    BoardAdded,
+    BoardChanged,
+    BoardRemoved,
+    Event,
+    Events,
+    LeaseEnded,
+    LeaseGranted,
+    LeaseQueueChanged,
+)
+from belayd.leasing import Leasing
 from belayd.snapshot import BoardState
 from belayd.store import MemoryStore
+from belayd.ticket import Ticket
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -151,7 +161,52 @@ async def test_whoever_waits_hears_its_place_and_then_the_grant() -> None:
     await settled(second)
     assert first.granted is not None
     assert (first.position, second.position, lab.leasing.waiting("a")) == (0, 1, 1)
-    assert lab.heard[-2:] == [LeaseEnded("a", "released", 5.0), LeaseGranted("a", 5.0)]
+    assert lab.heard[-3:] == [
+        LeaseEnded("a", "released", 5.0),
+        LeaseGranted("a", 5.0),
+        LeaseQueueChanged("a"),
+    ]
+
+
+async def test_everybody_hears_which_boards_queues_have_changed() -> None:
+    lab = Lab("a", "b", "c")
+    tokens = {board: lab.hold(board) for board in "abc"}
+
+    def queues() -> list[str]:
+        changed = [event.board for event in lab.heard if isinstance(event, LeaseQueueChanged)]
+        lab.heard.clear()
+        return changed
+
+    assert queues() == []  # nobody waited
+    any_of_two = lab.leasing.request(["c", "a"], "bob")
+    assert queues() == ["a", "c"]
+    withdrawn = lab.leasing.request(["b"], "eve")
+    assert queues() == ["b"]
+    withdrawn.withdraw()
+    withdrawn.withdraw()
+    assert queues() == ["b"]
+    lab.leasing.release(tokens["c"], "ann")
+    assert any_of_two.granted is not None
+    assert queues() == ["a", "c"]
+    any_of_two.withdraw()
+    assert queues() == []
+
+
+async def test_a_watcher_of_queues_reads_their_new_length() -> None:
+    lab = Lab("a")
+    token = lab.hold("a")
+    seen: list[int] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, LeaseQueueChanged):
+            seen.append(lab.leasing.waiting("a"))
+
+    lab.events.listen(look)
+    for name in ("bob", "eve"):
+        lab.leasing.request(["a"], name)
+    lab.leasing.release(token, "ann")
+
+    assert seen == [1, 2, 1]
 
 
 async def test_a_withdrawn_waiter_is_passed_over_and_those_behind_move_up() -> None:
@@ -313,7 +368,11 @@ async def test_every_listener_hears_in_order_what_follows_from_what() -> None:
 
     lab.leasing.release(token, "ann")
 
-    assert [type(event) for event in heard] == [LeaseGranted, LeaseEnded, LeaseGranted]
+    assert [type(event) for event in heard if not isinstance(event, LeaseQueueChanged)] == [
+        LeaseGranted,
+        LeaseEnded,
+        LeaseGranted,
+    ]
 
 
 async def test_an_unavailable_board_is_granted_when_it_comes_back() -> None:

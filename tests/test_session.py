@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from belayd.call import prepare
 from belayd.errors import BoardUnresponsive, OutOfMemory, TransportLost
 from belayd.outcome import Outcome, Raised, Returned
 from belayd.session import Session
@@ -35,8 +36,8 @@ class Conversation:
     async def evaluate(self, expression: str) -> Outcome:
         return await self._within(self.session.evaluate(expression, self.emit))
 
-    async def call(self, function: str, arguments: str) -> Outcome:
-        return await self._within(self.session.call(function, arguments, self.emit))
+    async def call(self, function: str, *arguments: object, **keywords: object) -> Outcome:
+        return await self._within(self.session.call(prepare(function, arguments, keywords), self.emit))
 
     async def run_for(self, seconds: float, source: str) -> None:
         """Run what does not end, cut it off, and bring the board back by the ladder."""
@@ -160,9 +161,9 @@ async def test_a_syntax_error_is_a_result(board: Conversation, source: str) -> N
 
 async def test_a_function_is_called_with_its_arguments(board: Conversation) -> None:
     await board.run("def join(a, b, sep='-'):\n return a + sep + b\n")
-    assert await board.call("join", "'a','b'") == Returned("a-b")
-    assert await board.call("join", "'a','b',sep='+'") == Returned("a+b")
-    missing = await board.call("nothing", "")
+    assert await board.call("join", "a", "b") == Returned("a-b")
+    assert await board.call("join", "a", "b", sep="+") == Returned("a+b")
+    missing = await board.call("nothing")
     assert isinstance(missing, Raised)
     assert missing.exception.type_name == "NameError"
 
@@ -281,7 +282,7 @@ async def test_a_thousand_calls_do_not_use_up_a_boards_memory(microbit: Conversa
     await microbit.run("def add(a, b): return a + b")
     before = await microbit.evaluate(free)
     for number in range(1000):
-        assert await microbit.call("add", f"{number},1") == Returned(number + 1)
+        assert await microbit.call("add", number, 1) == Returned(number + 1)
     after = await microbit.evaluate(free)
     assert isinstance(before, Returned)
     assert isinstance(after, Returned)
@@ -293,7 +294,7 @@ async def test_a_thousand_calls_do_not_use_up_a_boards_memory(microbit: Conversa
 async def test_a_call_is_one_round_trip(unix: Conversation) -> None:
     await unix.run("def add(a, b): return a + b")
     sent = unix.session.traffic.sent_bytes
-    assert await unix.call("add", "1,2") == Returned(3)
+    assert await unix.call("add", 1, 2) == Returned(3)
     # _B('\x1exxxxx',lambda:add(1,2),2)\x04, in one write
     assert unix.session.traffic.sent_bytes - sent <= 40
 

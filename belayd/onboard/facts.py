@@ -1,7 +1,8 @@
 """Tells what a board is: one line, the repr of a tuple.
 
 (implementation, version, platform, machine, unique_id, memory free, memory
-allocated, modules, has stdout). What a board cannot tell is None.
+allocated, modules). What a board cannot tell is None; among the modules stand
+sys.stdout where there is one, and sys.stdin where it gives bytes.
 """
 
 import sys
@@ -42,7 +43,11 @@ def _f():
             h.append(n)
         except ImportError:
             pass
-    print((i[0], i[1], sys.platform, m, u and bytes(u), f, a, h, hasattr(sys, "stdout")))
+    if hasattr(sys, "stdout"):
+        h.append("sys.stdout")
+    if hasattr(sys, "stdin") and hasattr(sys.stdin, "buffer"):
+        h.append("sys.stdin")
+    print((i[0], i[1], sys.platform, m, u and bytes(u), f, a, h))
 
 
 _f()

@@ -12,63 +12,73 @@ as text; 2 a function of no arguments. Letters:
        the interpreter restarts as it does without belayd
     E  another exception; payload the traceback
 
-_K tells whether a value's repr can be read back: decided by type, all the way
-down, since a class may print itself as anything.
+_V(t, v, c) writes a value's frame, c before its letter. What is readable is
+decided by type, all the way down, since a class may print itself as anything.
+
+All names are bound in here: callers may call their own things print, type or map.
 """
 
-import sys as _s
 
+def _B(g):
+    import builtins as b
+    from builtins import BaseException, MemoryError, SystemExit, dict, eval, exec, getattr
+    from builtins import hasattr, list, map, print, repr, set, tuple, type
+    from sys import print_exception, stdout
 
-def _T():
-    S = set()
+    w = stdout.write
+    S = {type(None)}
+    F = {list, tuple, set}
     for n in "int float str bytes bool complex range bytearray".split():
+        if hasattr(b, n):
+            S.add(getattr(b, n))
+    if hasattr(b, "frozenset"):
+        F.add(b.frozenset)
+
+    def K(v):
+        if type(v) in S:
+            return 1
+        # A list of what is still to be looked at, not recursion: stacks are small.
+        q = [(v,)]
+        for c in q:
+            for t in set(map(type, c)):
+                if t in S:
+                    continue
+                if t is dict:
+                    for x in c:
+                        if type(x) is t:
+                            q.append(x.keys())
+                            q.append(x.values())
+                elif t in F:
+                    q.extend([x for x in c if type(x) is t])
+                else:
+                    return
+        return 1
+
+    def V(t, v, c):
+        o = "V" if K(v) else "O" + type(v).__name__ + "\n"
         try:
-            S.add(eval(n))
-        except NameError:
-            pass
-    S.add(type(None))
-    return S
-
-
-def _K(v, S=_T()):
-    if type(v) in S:
-        return True
-    # A list of what is still to be looked at, not recursion: stacks are small.
-    q = [(v,)]
-    for c in q:
-        for t in set(map(type, c)):
-            if t in S:
-                continue
-            if t is dict:
-                for x in c:
-                    if type(x) is t:
-                        q.append(x.keys())
-                        q.append(x.values())
-            elif t in (list, tuple, set) or t.__name__ == "frozenset" and t is frozenset:
-                q.extend([x for x in c if type(x) is t])
-            else:
-                return False
-    return True
-
-
-def _B(t, x, k, w=_s.stdout.write, p=_s.print_exception, g=globals()):
-    try:
-        if k == 0:
-            exec(x, g)
-            w(t + "N" + t)
-            return
-        v = eval(x, g) if k == 1 else x()
-        c = "V" if _K(v) else "O" + type(v).__name__ + "\n"
-        try:
-            w(t + c + repr(v) + t)
+            w(t + c + o + repr(v) + t)
         except MemoryError:
-            w(t + ("v" if c == "V" else c))
+            w(t + c + ("v" if o == "V" else o))
             print((v,), end="")
             w(t)
-    except SystemExit as e:
-        w(t + "X" + repr(e.args) + t)
-        raise
-    except BaseException as e:
-        w(t + "E")
-        p(e)
-        w(t)
+
+    def B(t, x, k):
+        try:
+            if k == 0:
+                exec(x, g)
+                w(t + "N" + t)
+            else:
+                V(t, eval(x, g) if k == 1 else x(), "")
+        except SystemExit as e:
+            w(t + "X" + repr(e.args) + t)
+            raise
+        except BaseException as e:
+            w(t + "E")
+            print_exception(e)
+            w(t)
+
+    return B, V
+
+
+_B, _V = _B(globals())

@@ -5,9 +5,6 @@ on MicroPython 1.9.2): V has a line end before its payload, O carries str(type)
 for the type's name, and nothing is streamed.
 """
 
-import sys as _s
-
-
 def _K(v):
     s = [v]
     for v in s:
@@ -35,5 +32,5 @@ def _B(t, x, k):
         raise
     except BaseException as e:
         print(t, end="E")
-        _s.print_exception(e)
+        __import__("sys").print_exception(e)
         print(end=t)

@@ -34,6 +34,8 @@ BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 RESTARTED = b"soft reboot\r\n"
 FRIENDLY_PROMPT = b"\r\n>>> "
 
+MOST_FRAME_BYTES = 8 << 20
+"""The longest value or traceback taken; more would not fit a message to the caller either."""
 _TAIL_BYTES = 64
 _UNSTARTED_BYTES = 16384
 """The longest traceback of a command that never started; a deep recursion prints 7 kB."""
@@ -74,7 +76,14 @@ class RawRepl:
         friendly prompt after a board's start. A program can print the same
         bytes, so this is a reason to look, never a proof.
         """
-        return self._searching and self._tail_with_held().endswith((b"\x04>", BANNER, FRIENDLY_PROMPT))
+        return self._searching and (
+            self.unstarted or self._tail_with_held().endswith((b"\x04>", BANNER, FRIENDLY_PROMPT))
+        )
+
+    @property
+    def unstarted(self) -> bool:
+        """Whether all that came looks like a command that never started, whatever came after it."""
+        return self._searching and self._buffer.startswith(END_OF_TEXT) and b"\x04>" in self._buffer
 
     @property
     def suspect_friendly(self) -> bool:
@@ -123,16 +132,17 @@ class RawRepl:
         self._to_send += ENTER_RAW
         self._begin(self._entering())
 
-    def execute(self, source: bytes, token: bytes | None = None) -> None:
+    def execute(self, source: bytes, token: bytes | None = None, last: bytes = b"") -> None:
         """Send `source` at the raw prompt and read its outcome.
 
-        With a token: Output..., Framed, Output..., Ended. Without: Output...,
-        Ended, its output cut at the first 0x04 it holds. `source` must not hold
-        the bytes 01 to 05. A whole command goes out at once: short ones only,
-        where the board may not keep up (see `paste`).
+        With a token: Output..., Framed, Output..., Ended; with `last` any number of
+        frames, the last of that kind. Without a token: Output..., Ended, its output
+        cut at the first 0x04 it holds. `source` must not hold the bytes 01 to 05. A
+        whole command goes out at once: short ones only, where the board may not
+        keep up (see `paste`).
         """
         self._to_send += source + END_OF_TEXT
-        self._begin(self._executing(token))
+        self._begin(self._executing(token, last))
 
     def paste(self, source: bytes, token: bytes | None = None) -> None:
         """Send `source` by raw paste, never more than the board has room for.
@@ -155,10 +165,16 @@ class RawRepl:
         Returns how it ended by the plain framing: a command that never started
         has its traceback as error; else the interpreter restarted.
         """
-        held = bytes(self._buffer)
+        unstarted = self.unstarted
+        error = bytes(self._buffer[1 : self._buffer.index(b"\x04>")]) if unstarted else b""
         self.abandon()
-        unstarted = held.startswith(END_OF_TEXT) and held.endswith(b"\x04>")
-        return Ended(framed=False, error=held[1:-2] if unstarted else b"", restarted=not unstarted)
+        return Ended(framed=False, error=error, restarted=not unstarted)
+
+    def stop_sending(self) -> None:
+        """Send nothing more of the source: an interrupt follows, and its rest must not run."""
+        self._source = b""
+        self._all_sent = True
+        self._to_send.clear()
 
     def _tail_with_held(self) -> bytes:
         return self._tail + bytes(self._buffer[-_TAIL_BYTES:])
@@ -175,10 +191,10 @@ class RawRepl:
         yield from self._output_until(BANNER)
         self._events.append(Entered())
 
-    def _executing(self, token: bytes | None) -> _Reading:
+    def _executing(self, token: bytes | None, last: bytes) -> _Reading:
         yield
         yield from self._output_until(b"OK")
-        yield from self._outcome(token)
+        yield from self._outcome(token, last)
 
     def _pasting(self, token: bytes | None) -> _Reading:
         yield
@@ -203,7 +219,7 @@ class RawRepl:
         if not self._all_sent:  # a syntax error: the board stops reading early and wants an answer
             self._source = b""
             self._to_send += END_OF_TEXT
-        yield from self._outcome(token)
+        yield from self._outcome(token, b"")
 
     def _spend(self) -> None:
         part, self._source = self._source[: self._credit], self._source[self._credit :]
@@ -218,9 +234,11 @@ class RawRepl:
         yield from self._output_until(BANNER)
         self._events.append(Ended(framed=False, error=b"", restarted=True))
 
-    def _outcome(self, token: bytes | None) -> _Reading:
+    def _outcome(self, token: bytes | None, last: bytes) -> _Reading:
         if token is not None:
-            yield from self._framed(token)
+            kind = yield from self._framed(token)
+            while last and kind != last:
+                kind = yield from self._framed(token)
         # What threads and timers print may come anywhere, so also here.
         yield from self._output_until(END_OF_TEXT)
         error = yield from self._take_until(END_OF_TEXT)
@@ -233,7 +251,7 @@ class RawRepl:
                 yield from self._output_until(BANNER)
         self._events.append(Ended(framed=token is not None, error=error, restarted=restarted))
 
-    def _framed(self, token: bytes) -> _Reading:
+    def _framed(self, token: bytes) -> _Taking:
         self._searching = True
         # A command that never started answers b"\x04traceback\x04>" at once: hold
         # back what begins like that, so that it is not taken for output.
@@ -246,9 +264,10 @@ class RawRepl:
         ):
             yield
         yield from self._output_until(token)
-        self._searching = False
         framed = yield from self._take_until(token)
+        self._searching = False
         self._events.append(Framed(framed[:1], framed[1:]))
+        return framed[:1]
 
     def _output_until(self, *markers: bytes, emit: bool = True) -> _Reading:
         """Emit (or drop) what comes before the first marker as output, and drop the marker."""
@@ -281,6 +300,8 @@ class RawRepl:
     def _take_until(self, marker: bytes) -> _Taking:
         searched = 0
         while (at := self._buffer.find(marker, searched)) < 0:
+            if len(self._buffer) > MOST_FRAME_BYTES:
+                raise ProtocolError(f"sends a value or a traceback of more than {MOST_FRAME_BYTES >> 20} MiB")
             searched = max(0, len(self._buffer) - len(marker) + 1)
             yield
         taken = bytes(self._buffer[:at])

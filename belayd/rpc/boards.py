@@ -5,17 +5,36 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from belayd.errors import Unsupported
-from belayd.events import BoardAdded, BoardChanged, BoardRemoved, Event, Events, LeaseEnded, LeaseGranted
+from belayd.errors import (
+    BelaydError,
+    BoardOffline,
+    BoardQuarantined,
+    RunTimeout,
+    TransportLost,
+    Unsupported,
+)
+from belayd.events import (
+    BoardAdded,
+    BoardChanged,
+    BoardRemoved,
+    Booted,
+    Event,
+    Events,
+    LeaseEnded,
+    LeaseGranted,
+    LeaseQueueChanged,
+)
 from belayd.fleet import Fleet
 from belayd.outcome import BoardRaised
 from belayd.rpc import convert
 from belayd.rpc.jobs import Jobs, settle
-from belayd.run import Transcript
+from belayd.run import Job, Transcript
 from belayd.selector import Selector
 from belayd.session import Emit, Session
+from belayd.snapshot import BoardSnapshot, BoardState
 from belayd.v1 import boards_pb2, boards_pb2_grpc
 
+_SHOWN = (BoardChanged, BoardAdded, BoardRemoved, LeaseGranted, LeaseEnded, LeaseQueueChanged)
 RESET_TIMEOUT = 30.0
 COALESCE = 0.05
 """Seconds within which a board's changes are sent as one."""
@@ -53,7 +72,7 @@ class Boards(boards_pb2_grpc.BoardServiceServicer):
         wake = asyncio.Event()
 
         def listen(event: Event) -> None:
-            if isinstance(event, BoardChanged | BoardAdded | BoardRemoved | LeaseGranted | LeaseEnded):
+            if isinstance(event, _SHOWN):
                 changed.add(event.board)
                 wake.set()
 
@@ -78,26 +97,72 @@ class Boards(boards_pb2_grpc.BoardServiceServicer):
         self, request: boards_pb2.ResetBoardRequest, context: Any
     ) -> boards_pb2.ResetBoardResponse:
         """See the proto."""
+        name = convert.board_name(request.name, "name")
+        # From before the job on, since a board may be back before its caller hears that it was reset.
+        answers = _Answers(name)
+        stop = self._events.listen(answers.hear)
+        try:
+            _, run = self._jobs.submit(
+                request,
+                context,
+                "reset",
+                _hard_reset(name, answers, self._events) if request.hard else _soft_reset,
+                Transcript().write,
+                name=name,
+                default_timeout=RESET_TIMEOUT,
+            )
+            await settle(run)
+            async with asyncio.timeout_at(run.deadline):
+                await answers.again.wait()
+        except TimeoutError:
+            raise _not_back(self._fleet.board(name).snapshot()) from None
+        finally:
+            stop()
+        return boards_pb2.ResetBoardResponse(board=convert.board(self._fleet.board(name).snapshot()))
 
-        async def job(session: Session, emit: Emit) -> None:
-            if not request.hard:
-                return await session.soft_reset(emit)
-            try:
-                return await session.hard_reset(emit)
-            except BoardRaised as error:
-                raise Unsupported(
-                    f"board {board.name!r} has no way to reset its chip from code ({error.type_name})",
-                    board=board.name,
-                ) from error
 
-        board, run = self._jobs.submit(
-            request,
-            context,
-            "reset",
-            job,
-            Transcript().write,
-            name=convert.board_name(request.name, "name"),
-            default_timeout=RESET_TIMEOUT,
-        )
-        await settle(run)
-        return boards_pb2.ResetBoardResponse(board=convert.board(board.snapshot()))
+class _Answers:
+    """Whether a board answers: not from when it is told `lost` until it is READY again."""
+
+    def __init__(self, board: str) -> None:
+        self.again = asyncio.Event()
+        self.again.set()
+        self._board = board
+
+    def lost(self) -> None:
+        self.again.clear()
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, BoardChanged) and event.board == self._board and event.state is BoardState.READY:
+            self.again.set()
+
+
+async def _soft_reset(session: Session, emit: Emit) -> None:
+    await session.soft_reset(emit)
+
+
+def _hard_reset(board: str, answers: _Answers, events: Events) -> Job[None]:
+    async def job(session: Session, emit: Emit) -> None:
+        # A link that is lost here is lost; once the board has answered, it goes with the chip.
+        await session.command("pass")
+        try:
+            await session.hard_reset(emit)
+        except TransportLost:
+            # As on native USB: what was asked for has happened, and the board's task opens it anew.
+            answers.lost()
+            events.publish(Booted(board, "reset"))
+        except BoardRaised as error:
+            raise Unsupported(
+                f"board {board!r} has no way to reset its chip from code ({error.type_name})", board=board
+            ) from error
+
+    return job
+
+
+def _not_back(snapshot: BoardSnapshot) -> BelaydError:
+    name = snapshot.name
+    if snapshot.state is BoardState.OFFLINE:
+        return BoardOffline(f"board {name!r} was reset and did not come back: {snapshot.reason}", board=name)
+    if snapshot.state is BoardState.QUARANTINED:
+        return BoardQuarantined(f"board {name!r} was reset and came back, but {snapshot.reason}", board=name)
+    return RunTimeout(f"board {name!r} was reset and does not answer yet; allow longer", board=name)

@@ -40,6 +40,8 @@ def seconds(message: Any, field: str, least: float = 0.0, most: float = 365 * 86
     if not message.HasField(field):
         return None
     duration: Duration = getattr(message, field)
+    if abs(duration.nanos) >= 1_000_000_000 or duration.seconds * duration.nanos < 0:
+        raise RequestInvalid(f"{field}: its nanos do not fit its seconds", field=field)
     value = duration.seconds + duration.nanos / 1e9
     if not least <= value <= most:
         raise RequestInvalid(f"{field}: {value:g} s is not within {least:g} and {most:g} s", field=field)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from belayd.blobs import Blobs
-from belayd.deployment.plan import ManifestFile, Plan
+from belayd.deployment.plan import ManifestFile, Plan, check_manifest
 from belayd.deployment.transfer import Options, Progress, Summary, deploy
 from belayd.errors import BelaydError, RequestInvalid
 from belayd.events import DeploymentEnded, Events
@@ -19,6 +19,8 @@ from belayd.v1 import deployments_pb2, deployments_pb2_grpc
 
 DEPLOY_TIMEOUT = 600.0
 MOST_FILES = 10_000
+FILE_BYTES = 250
+"""Of memory that a manifest's file takes beside its path."""
 _step = deployments_pb2.DeployResponse
 
 
@@ -50,6 +52,8 @@ class Deployments(deployments_pb2_grpc.DeploymentServiceServicer):
         """See the proto."""
         owner = auth.principal(context).name
         manifest = _manifest(request)
+        if not request.dry_run:
+            self._refuse_missing(owner, manifest)
         options = Options(
             destination=request.destination or "/",
             prune=request.prune,
@@ -74,11 +78,13 @@ class Deployments(deployments_pb2_grpc.DeploymentServiceServicer):
             Transcript().write,
             name=convert.board_name(request.board),
             default_timeout=DEPLOY_TIMEOUT,
+            held_bytes=sum(FILE_BYTES + len(file.path) for file in manifest),
         )
         run.watch(steps.changed.set)
         try:
-            await _tell(steps, run, context)
-            summary = await settle(run)
+            with self._blobs.pinned(owner, [file.sha256 for file in manifest]):
+                await _tell(steps, run, context)
+                summary = await settle(run)
         except BelaydError as error:
             self._events.publish(DeploymentEnded(board.name, error.reason.lower(), 0, 0, 0, run.ran))
             raise
@@ -94,6 +100,18 @@ class Deployments(deployments_pb2_grpc.DeploymentServiceServicer):
                 )
             )
         await context.write(_step(summary=_summary(summary, run.ran)))
+
+    def _refuse_missing(self, owner: str, manifest: Iterable[ManifestFile]) -> None:
+        # Before the job is queued, and so before anything is touched: half a deployment helps nobody.
+        for file in manifest:
+            size = self._blobs.size(owner, file.sha256)
+            if size is None:
+                problem = "its content was not sent, or went unused for too long; send it again"
+            elif size != file.size:
+                problem = f"its content has {size} bytes, not {file.size} bytes"
+            else:
+                continue
+            raise RequestInvalid(f"path {file.path!r}: {problem}", field="files", path=file.path)
 
     async def _take(
         self, owner: str, sha256: bytes, size: int, requests: AsyncIterator[deployments_pb2.PutBlobsRequest]
@@ -149,7 +167,9 @@ async def _tell(steps: _Steps, run: Run[Any], context: Any) -> None:
 def _manifest(request: deployments_pb2.DeployRequest) -> list[ManifestFile]:
     if len(request.files) > MOST_FILES:
         raise RequestInvalid(f"files: at most {MOST_FILES} in a deployment", field="files")
-    return [ManifestFile(file.path, file.sha256, file.size) for file in request.files]
+    manifest = [ManifestFile(file.path, file.sha256, file.size) for file in request.files]
+    check_manifest(manifest)
+    return manifest
 
 
 def _reported(step: Plan | Progress) -> deployments_pb2.DeployResponse:

@@ -41,8 +41,11 @@ class Jobs:
         *,
         name: str,
         default_timeout: float | None = None,
+        held_bytes: int = 0,
     ) -> tuple[Board, Run[T]]:
         """Queue `job` on the board called `name`, under the request's lease if it shows one.
+
+        `held_bytes` is what the job keeps of the request in a form of its own.
 
         Raises whatever refuses it; nothing is queued then.
         """
@@ -55,7 +58,28 @@ class Jobs:
         if remaining is not None:
             remaining = max(0.0, remaining - ANSWER_MARGIN)
             timeout = remaining if timeout is None else min(timeout, remaining)
-        return board, board.submit(Order(operation, fence, timeout, emit), job)
+        # gRPC keeps the request itself until its answer, whatever a job keeps.
+        held_bytes += request.ByteSize()
+        return board, board.submit(Order(operation, fence, timeout, emit, held_bytes), job)
+
+    def submit_calls(
+        self,
+        context: Any,
+        job: Job[T],
+        *,
+        name: str,
+        lease_token: str,
+        timeout: float | None,
+        held_bytes: int,
+    ) -> Run[T]:
+        """Queue a conversation's calls as one job; it passes on their output by itself."""
+        board = self._fleet.board(name)
+        fence = self._leasing.check(board.name, lease_token, auth.principal(context).name)
+        return board.submit(Order("call", fence, timeout, _nowhere, held_bytes), job)
+
+
+async def _nowhere(data: bytes) -> None:
+    """Take no output."""
 
 
 async def settle(run: Run[T]) -> T:

@@ -8,9 +8,10 @@ from typing import Any
 from belayd.board import Board
 from belayd.errors import BoardNotFound, RequestInvalid
 from belayd.fleet import Fleet
-from belayd.leasing import Grant, Leasing, Ticket
+from belayd.leasing import Leasing
 from belayd.rpc import auth, convert
 from belayd.selector import Selector
+from belayd.ticket import Grant, Ticket
 from belayd.v1 import leases_pb2, leases_pb2_grpc
 
 MOST_HOLDER = 128

@@ -79,9 +79,12 @@ class Server:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return f"{address.rpartition(':')[0]}:{port}"
 
-    async def stop(self, grace: float) -> None:
-        """Say so in health, take no new RPCs, and end those under way after `grace` seconds."""
+    async def leave(self) -> None:
+        """Say in health that the server will stop; it still serves."""
         await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace: float) -> None:
+        """Take no new RPCs, and end those under way after `grace` seconds."""
         await self._server.stop(grace)
 
 

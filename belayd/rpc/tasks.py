@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import AsyncIterator
 from typing import Any
 
-from belayd import values, wire
 from belayd.errors import RequestInvalid
-from belayd.outcome import Outcome, Raised
+from belayd.outcome import Outcome
 from belayd.rpc import convert
+from belayd.rpc.calls import function_call, result_message
+from belayd.rpc.conversation import Conversation
 from belayd.rpc.jobs import Jobs, pump, settle
 from belayd.run import Feed, Job, Run, Transcript
 from belayd.session import Emit, Session
-from belayd.v1 import tasks_pb2, tasks_pb2_grpc, values_pb2
+from belayd.v1 import tasks_pb2, tasks_pb2_grpc
 
 MOST_SOURCE = 1 << 20
 MOST_EXPRESSION = 1 << 16
-MOST_FUNCTION = 200
-_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class Tasks(tasks_pb2_grpc.TaskServiceServicer):
@@ -30,7 +29,10 @@ class Tasks(tasks_pb2_grpc.TaskServiceServicer):
         """See the proto."""
         feed = Feed()
         name = convert.board_name(request.board)
-        board, run = self._jobs.submit(request, context, "run", _code(request), feed.write, name=name)
+        job, held_bytes = _code(request)
+        board, run = self._jobs.submit(
+            request, context, "run", job, feed.write, name=name, held_bytes=held_bytes
+        )
         write = context.write
         outcome = await pump(
             board,
@@ -46,7 +48,10 @@ class Tasks(tasks_pb2_grpc.TaskServiceServicer):
         """See the proto."""
         transcript = Transcript()
         name = convert.board_name(request.board)
-        _, run = self._jobs.submit(request, context, "call", _call(request), transcript.write, name=name)
+        job, held_bytes = _call(request)
+        _, run = self._jobs.submit(
+            request, context, "call", job, transcript.write, name=name, held_bytes=held_bytes
+        )
         outcome = await settle(run)
         return tasks_pb2.CallTaskResponse(
             result=_result(outcome, run),
@@ -54,17 +59,23 @@ class Tasks(tasks_pb2_grpc.TaskServiceServicer):
             output_dropped_bytes=transcript.dropped_bytes,
         )
 
+    async def Converse(self, requests: AsyncIterator[tasks_pb2.ConverseRequest], context: Any) -> None:
+        """See the proto."""
+        await Conversation(self._jobs, context).hold(requests)
+
 
 _step = tasks_pb2.RunTaskResponse
 
 
-def _code(request: tasks_pb2.RunTaskRequest) -> Job[Outcome]:
+def _code(request: tasks_pb2.RunTaskRequest) -> tuple[Job[Outcome], int]:
+    """Return the job and the bytes it holds."""
     kind = request.WhichOneof("code")
     if kind is None:
         raise RequestInvalid("source or expression: one of them must be given", field="source")
     text = getattr(request, kind)
     most = MOST_SOURCE if kind == "source" else MOST_EXPRESSION
-    if len(text.encode()) > most:
+    size = len(text.encode())
+    if size > most:
         raise RequestInvalid(
             f"{kind}: longer than {most} bytes; deploy it as a file and import it", field=kind
         )
@@ -74,44 +85,18 @@ def _code(request: tasks_pb2.RunTaskRequest) -> Job[Outcome]:
     async def job(session: Session, emit: Emit) -> Outcome:
         return await (session.run if kind == "source" else session.evaluate)(text, emit)
 
-    return job
+    return job, size
 
 
-def _call(request: tasks_pb2.CallTaskRequest) -> Job[Outcome]:
-    function = request.function
-    if len(function) > MOST_FUNCTION or not _FUNCTION.fullmatch(function):
-        raise RequestInvalid(
-            f"function: {function[:MOST_FUNCTION]!r} is not the name of a function, such as add or sensor.read",
-            field="function",
-        )
-    parts = [
-        _argument(argument, f"arguments[{position}]") for position, argument in enumerate(request.arguments)
-    ]
-    for keyword, argument in request.keywords.items():
-        if not keyword.isidentifier():
-            raise RequestInvalid(f"keywords: {keyword!r} is not a name", field="keywords")
-        parts.append(f"{keyword}={_argument(argument, f'keywords[{keyword!r}]')}")
-    arguments = ",".join(parts)
+def _call(request: tasks_pb2.CallTaskRequest) -> tuple[Job[Outcome], int]:
+    """Return the job and the bytes it holds."""
+    call = function_call(request)
 
     async def job(session: Session, emit: Emit) -> Outcome:
-        return await session.call(function, arguments, emit)
+        return await session.call(call, emit)
 
-    return job
-
-
-def _argument(value: values_pb2.Value, field: str) -> str:
-    try:
-        return values.render(wire.from_value(value, field), field)
-    except (ValueError, TypeError) as error:
-        raise RequestInvalid(str(error), field=field) from error
+    return job, call.held_bytes
 
 
 def _result(outcome: Outcome, run: Run[Outcome]) -> tasks_pb2.TaskResult:
-    result = tasks_pb2.TaskResult(queued=convert.duration(run.queued), ran=convert.duration(run.ran))
-    if isinstance(outcome, Raised):
-        result.exception.type_name = outcome.exception.type_name
-        result.exception.message = outcome.exception.message
-        result.exception.traceback = outcome.exception.traceback
-    else:
-        result.value.CopyFrom(wire.to_value(outcome.value))
-    return result
+    return result_message(outcome, run.queued, run.ran)

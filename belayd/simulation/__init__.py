@@ -3,7 +3,10 @@
 A program of its own (`python -m belayd.simulation`), so that what runs on a board
 never shares a process with the daemon. From the terminal inwards:
 
-    terminal.py     the link: a pty for any tool, or a socket inherited from the daemon
+    link.py         a way in and out; one terminal at the speed of its line (pace.py)
+    terminal.py     a pty for any tool, or a socket inherited from the daemon
+    webrepl.py      a door for one WebREPL client: websocket.py frames, records.py files
+    ring.py         an input ring that drops bytes
     board.py        the loop that carries bytes, and what a reset or a crash means
     keyboard.py     input on its way in; Ctrl-C among it becomes an interrupt
     startup.py      output from a start to the prompt: what a board would not show is hidden
@@ -15,6 +18,5 @@ never shares a process with the daemon. From the terminal inwards:
     flash.py        the image file of a filesystem with a real size
     firmware/       MicroPython source that runs inside, before the prompt
 
-Further links (WebREPL, a ring that drops bytes, a slow line) are further terminals
-and wrappers around them; nothing inside knows which one it has.
+A board has one or several links; nothing inside knows which.
 """

@@ -1,7 +1,8 @@
 """Runs one simulated board: `python -m belayd.simulation ROOT [options]`.
 
-Prints one line on standard output when the board is there: the pty's path, or
-"ready" for an inherited terminal; another line each time a pty comes back. Ends
+Prints a line on standard output for each link when the board is there: the pty's
+path or "ready" for an inherited terminal, then the WebREPL's URL; the same lines
+each time they come back. Ends
 with 0 when told to (SIGTERM, the far end of an inherited terminal closes, or
 machine.reset() on one), with 1 and a line on standard error when the board crashed
 or cannot start, with 2 when it is asked for the impossible.
@@ -13,13 +14,18 @@ import argparse
 import contextlib
 import hashlib
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from belayd.simulation import flash, kernel
 from belayd.simulation.board import BoardFailure, SimulatedBoard
 from belayd.simulation.child import Launch
 from belayd.simulation.interpreter import InterpreterMissing, find_interpreter
-from belayd.simulation.terminal import InheritedTerminal, PtyTerminal, Terminal
+from belayd.simulation.link import Link, TerminalLink
+from belayd.simulation.pace import BaudPace, Pace, Unpaced
+from belayd.simulation.terminal import InheritedTerminal, PtyTerminal
+from belayd.simulation.webrepl import PASSWORD_BYTES, Webrepl
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         kernel.require()
         folder.mkdir(parents=True, exist_ok=True)
+        password = options.password_file.read_bytes().strip() if options.password_file else b""
+        if len(password) > PASSWORD_BYTES:
+            raise flash.FlashError(f"a WebREPL's password has at most {PASSWORD_BYTES} bytes")
         if options.flash is not None:
             flash.prepare(folder, options.flash)
         launch = Launch(
@@ -41,23 +50,37 @@ def main(arguments: list[str] | None = None) -> int:
     except (kernel.Unsupported, flash.FlashError, InterpreterMissing, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    terminal: Terminal
-    if options.terminal_fd is not None:
-        terminal = InheritedTerminal(options.terminal_fd)
-    else:
-        terminal = PtyTerminal(options.link, options.absence)
+    board = SimulatedBoard(launch, _announce, ring_bytes=options.ring, unplug_after=options.unplug_after)
+    board.join(_links(options, folder, password, board.show))
     try:
-        SimulatedBoard(launch, terminal, _announce).run()
+        board.run()
     except BoardFailure as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
+def _links(
+    options: argparse.Namespace, folder: Path, password: bytes, show: Callable[[bytes], None]
+) -> list[Link]:
+    def line() -> Pace:
+        return Unpaced() if options.baud is None else BaudPace(options.baud, time.monotonic)
+
+    links: list[Link] = []
+    if options.terminal_fd is not None:
+        links.append(TerminalLink(InheritedTerminal(options.terminal_fd), line(), line()))
+    elif options.pty:
+        links.append(TerminalLink(PtyTerminal(options.link, options.absence), line(), line()))
+    if options.webrepl is not None:
+        files = folder if options.flash is None else None
+        links.append(Webrepl(options.webrepl, password, files, options.absence, show))
+    return links
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="belayd.simulation", description="one simulated MicroPython board")
     parser.add_argument("root", type=Path, metavar="ROOT", help="the board's folder; made if missing")
-    link = parser.add_mutually_exclusive_group(required=True)
+    link = parser.add_mutually_exclusive_group()
     link.add_argument("--pty", action="store_true", help="offer a pty, for any tool")
     link.add_argument("--terminal-fd", type=int, metavar="N", help="be at the end of an inherited socket")
     parser.add_argument("--link", type=Path, metavar="PATH", help="keep a symbolic link to the pty here")
@@ -78,7 +101,30 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--unique-id", type=bytes.fromhex, metavar="HEX", help="default: derived from the folder's name"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--webrepl", type=int, metavar="PORT", help="offer a WebREPL on loopback; 0 for any port"
+    )
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="holds the WebREPL's password")
+    parser.add_argument(
+        "--ring", type=_positive, metavar="BYTES", help="drop input that finds no room, as UART ports do"
+    )
+    parser.add_argument("--baud", type=_positive, metavar="N", help="how fast the terminal's line is")
+    parser.add_argument(
+        "--unplug-after", type=_positive, metavar="BYTES", help="pull the plug after so much output, once"
+    )
+    options = parser.parse_args(arguments)
+    if not options.pty and options.terminal_fd is None and options.webrepl is None:
+        parser.error("one of --pty, --terminal-fd and --webrepl is needed")
+    if options.webrepl is not None and options.password_file is None:
+        parser.error("--webrepl needs --password-file")
+    return options
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def _announce(line: str) -> None:

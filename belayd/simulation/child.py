@@ -174,6 +174,10 @@ class Child:
             return False
         return running
 
+    def executes(self) -> bool:
+        """Return whether code runs that Ctrl-C may stop; false at prompts."""
+        return self._process is not None and kernel.catches_interrupt(self._process.pid)
+
     def unread_bytes(self) -> int:
         """Return how much input the interpreter has not read yet."""
         count = array.array("i", [0])

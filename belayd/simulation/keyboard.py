@@ -67,6 +67,11 @@ class Keyboard:
         return max(0, _ROOM_BYTES - len(self._queue))
 
     @property
+    def queued_bytes(self) -> int:
+        """How much input waits here."""
+        return len(self._queue)
+
+    @property
     def retry(self) -> float | None:
         """Seconds after which `push` must be called again; None while nothing waits for that."""
         return None if self._ahead is None else _RETRY

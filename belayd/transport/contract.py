@@ -16,6 +16,10 @@ class TransportError(Exception):
     """The port cannot be opened or used; the message says why and what to do."""
 
 
+class TransportDenied(TransportError):
+    """The board refused belayd's credentials; the same ones will be refused again."""
+
+
 @dataclass(slots=True)
 class Traffic:
     """Bytes counted since the transport was opened; metrics read it at scrape time."""

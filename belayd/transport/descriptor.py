@@ -16,8 +16,10 @@ from typing import Protocol
 
 from belayd.transport.contract import Traffic
 
-_BUFFER_BYTES = 256 * 1024  # the contract's limit
-_READ_BYTES = 64 * 1024
+BUFFER_BYTES = 256 * 1024
+"""Held for a caller that does not come; the contract's limit."""
+READ_BYTES = 64 * 1024
+"""Read at a time."""
 
 
 class Port(Protocol):
@@ -141,7 +143,7 @@ class DescriptorTransport:
     async def _writable(self) -> None:
         """Wait until the descriptor takes more, or the board is gone."""
         writer = self._writer = self._loop.create_future()
-        self._loop.add_writer(self._fd, _wake, writer)
+        self._loop.add_writer(self._fd, wake, writer)
         try:
             await writer
         finally:
@@ -163,7 +165,7 @@ class DescriptorTransport:
     def _on_readable(self) -> None:
         if not self._read():
             self._end()
-        elif len(self._buffer) >= _BUFFER_BYTES:
+        elif len(self._buffer) >= BUFFER_BYTES:
             self._reading = False
             self._loop.remove_reader(self._fd)
         if self._buffer or self._gone:
@@ -172,7 +174,7 @@ class DescriptorTransport:
     def _read(self) -> bool:
         """Read once into the buffer; return False if the board is gone."""
         try:
-            data = os.read(self._fd, min(_READ_BYTES, _BUFFER_BYTES - len(self._buffer)))
+            data = os.read(self._fd, min(READ_BYTES, BUFFER_BYTES - len(self._buffer)))
         except BlockingIOError:
             return True
         except OSError:
@@ -183,7 +185,7 @@ class DescriptorTransport:
 
     def _tell(self) -> None:
         if self._receiver is not None:
-            _wake(self._receiver)
+            wake(self._receiver)
         else:
             self._notify()
 
@@ -195,7 +197,7 @@ class DescriptorTransport:
     def _end_after_the_last_bytes(self) -> None:
         """End because nothing can be sent any more; what the board said before counts."""
         size = -1
-        while len(self._buffer) not in (size, _BUFFER_BYTES):
+        while len(self._buffer) not in (size, BUFFER_BYTES):
             size = len(self._buffer)
             if not self._read():
                 break
@@ -210,11 +212,12 @@ class DescriptorTransport:
             self._loop.remove_writer(self._fd)
             for waiting in (self._receiver, self._writer):
                 if waiting is not None:
-                    _wake(waiting)
+                    wake(waiting)
             self._released = self._loop.run_in_executor(None, self._port.release)
         return self._released
 
 
-def _wake(waiting: asyncio.Future[None]) -> None:
+def wake(waiting: asyncio.Future[None]) -> None:
+    """Let whoever waits go on, unless that was cancelled."""
     if not waiting.done():
         waiting.set_result(None)

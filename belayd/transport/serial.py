@@ -8,7 +8,7 @@ pty). Rules of the hardware that are kept here:
   alone (no HUPCL).
 - 1200 baud puts many boards into their bootloader.
 - An FTDI bridge waits 16 ms before it passes on a short answer, unless told not to.
-Source: BOARD notes of MicroPython's ports, pyserial 3.5's serialposix.
+Source: MicroPython's mp_usbd_cdc.c and ESP32 issues 9659, 17532, 18001; pyserial 3.5's serialposix.
 """
 
 from __future__ import annotations

@@ -224,6 +224,241 @@ class CallTaskRequest(google.protobuf.message.Message):
 global___CallTaskRequest = CallTaskRequest
 
 @typing.final
+class ConverseRequest(google.protobuf.message.Message):
+    """One message of the client to Converse."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    board: builtins.str
+    """"boards/{board}"; in the first message only."""
+    lease_token: builtins.str
+    """The caller's lease, if it holds one; in the first message only."""
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ConverseStep]:
+        """What to do, in this order; at most 1000 in a message."""
+
+    def __init__(
+        self,
+        *,
+        board: builtins.str = ...,
+        lease_token: builtins.str = ...,
+        steps: collections.abc.Iterable[global___ConverseStep] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "lease_token", b"lease_token", "steps", b"steps"]) -> None: ...
+
+global___ConverseRequest = ConverseRequest
+
+@typing.final
+class ConverseStep(google.protobuf.message.Message):
+    """One thing to do in a conversation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    CALL_FIELD_NUMBER: builtins.int
+    EXPRESSION_FIELD_NUMBER: builtins.int
+    CANCEL_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """Chosen by the client, unlike any other in the stream that has not ended."""
+    expression: builtins.str
+    """Evaluates an expression."""
+    @property
+    def call(self) -> global___FunctionCall:
+        """Calls a function."""
+
+    @property
+    def cancel(self) -> global___CancelStep:
+        """Cancels the step with this id: one that runs is interrupted, one that
+        waits never runs; too late for one that is on its way to the board behind
+        another. Itself gets no answer.
+        """
+
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long queueing and running may take; absent for no limit. A step that has
+        one goes to the board by itself.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        call: global___FunctionCall | None = ...,
+        expression: builtins.str = ...,
+        cancel: global___CancelStep | None = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["call", b"call", "cancel", b"cancel", "expression", b"expression", "step", b"step", "timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["call", b"call", "cancel", b"cancel", "expression", b"expression", "id", b"id", "step", b"step", "timeout", b"timeout"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["step", b"step"]) -> typing.Literal["call", "expression", "cancel"] | None: ...
+
+global___ConverseStep = ConverseStep
+
+@typing.final
+class FunctionCall(google.protobuf.message.Message):
+    """A function and its arguments."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class KeywordsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> belayd.v1.values_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: belayd.v1.values_pb2.Value | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    FUNCTION_FIELD_NUMBER: builtins.int
+    ARGUMENTS_FIELD_NUMBER: builtins.int
+    KEYWORDS_FIELD_NUMBER: builtins.int
+    function: builtins.str
+    """In the board's global namespace, such as "add" or "sensor.read"."""
+    @property
+    def arguments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[belayd.v1.values_pb2.Value]:
+        """Positional arguments."""
+
+    @property
+    def keywords(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, belayd.v1.values_pb2.Value]:
+        """Keyword arguments."""
+
+    def __init__(
+        self,
+        *,
+        function: builtins.str = ...,
+        arguments: collections.abc.Iterable[belayd.v1.values_pb2.Value] | None = ...,
+        keywords: collections.abc.Mapping[builtins.str, belayd.v1.values_pb2.Value] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["arguments", b"arguments", "function", b"function", "keywords", b"keywords"]) -> None: ...
+
+global___FunctionCall = FunctionCall
+
+@typing.final
+class CancelStep(google.protobuf.message.Message):
+    """Cancels the step whose id it stands beside."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___CancelStep = CancelStep
+
+@typing.final
+class ConverseResponse(google.protobuf.message.Message):
+    """One message of the daemon from Converse: what happened since the last, in order."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ConverseEvent]:
+        """Events of any of the steps."""
+
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[global___ConverseEvent] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
+
+global___ConverseResponse = ConverseResponse
+
+@typing.final
+class ConverseEvent(google.protobuf.message.Message):
+    """What happened to one step."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """The step's id."""
+    output: builtins.bytes
+    """What it printed, as bytes."""
+    @property
+    def result(self) -> global___TaskResult:
+        """How it ended."""
+
+    @property
+    def error(self) -> global___ConverseError:
+        """Why it did not."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        output: builtins.bytes = ...,
+        result: global___TaskResult | None = ...,
+        error: global___ConverseError | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "event", b"event", "output", b"output", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "event", b"event", "id", b"id", "output", b"output", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["output", "result", "error"] | None: ...
+
+global___ConverseEvent = ConverseEvent
+
+@typing.final
+class ConverseError(google.protobuf.message.Message):
+    """An error of one step; the stream goes on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class FieldsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """As an ErrorInfo's reason, such as "RUN_TIMEOUT"."""
+    message: builtins.str
+    """What happened and what to do."""
+    @property
+    def fields(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """As an ErrorInfo's metadata."""
+
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        message: builtins.str = ...,
+        fields: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fields", b"fields", "message", b"message", "reason", b"reason"]) -> None: ...
+
+global___ConverseError = ConverseError
+
+@typing.final
 class CallTaskResponse(google.protobuf.message.Message):
     """Carries what a function returned or raised."""
 

@@ -48,6 +48,11 @@ class TaskServiceStub(object):
                 request_serializer=belayd_dot_v1_dot_tasks__pb2.CallTaskRequest.SerializeToString,
                 response_deserializer=belayd_dot_v1_dot_tasks__pb2.CallTaskResponse.FromString,
                 _registered_method=True)
+        self.Converse = channel.stream_stream(
+                '/belayd.v1.TaskService/Converse',
+                request_serializer=belayd_dot_v1_dot_tasks__pb2.ConverseRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_tasks__pb2.ConverseResponse.FromString,
+                _registered_method=True)
 
 
 class TaskServiceServicer(object):
@@ -72,6 +77,17 @@ class TaskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Converse(self, request_iterator, context):
+        """Many calls on one board over one stream: the fast way for a program that
+        calls often. Steps are done in their order and each gets exactly one result
+        or error. Under a lease the steps of a message go to the board as far ahead
+        as its input holds; without one each waits its turn among everybody's. What
+        has not ended when the stream does is interrupted or never runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -84,6 +100,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.CallTask,
                     request_deserializer=belayd_dot_v1_dot_tasks__pb2.CallTaskRequest.FromString,
                     response_serializer=belayd_dot_v1_dot_tasks__pb2.CallTaskResponse.SerializeToString,
+            ),
+            'Converse': grpc.stream_stream_rpc_method_handler(
+                    servicer.Converse,
+                    request_deserializer=belayd_dot_v1_dot_tasks__pb2.ConverseRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_tasks__pb2.ConverseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -144,6 +165,33 @@ class TaskService(object):
             '/belayd.v1.TaskService/CallTask',
             belayd_dot_v1_dot_tasks__pb2.CallTaskRequest.SerializeToString,
             belayd_dot_v1_dot_tasks__pb2.CallTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Converse(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/belayd.v1.TaskService/Converse',
+            belayd_dot_v1_dot_tasks__pb2.ConverseRequest.SerializeToString,
+            belayd_dot_v1_dot_tasks__pb2.ConverseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,17 @@ class TaskServiceStub:
     ]
     """Calls a function that an earlier task defined on the board."""
 
+    Converse: grpc.StreamStreamMultiCallable[
+        belayd.v1.tasks_pb2.ConverseRequest,
+        belayd.v1.tasks_pb2.ConverseResponse,
+    ]
+    """Many calls on one board over one stream: the fast way for a program that
+    calls often. Steps are done in their order and each gets exactly one result
+    or error. Under a lease the steps of a message go to the board as far ahead
+    as its input holds; without one each waits its turn among everybody's. What
+    has not ended when the stream does is interrupted or never runs.
+    """
+
 class TaskServiceAsyncStub:
     """Runs code on boards. Each call is one job in its board's queue: without a
     lease it waits its turn, and is refused with BOARD_LEASED only against
@@ -59,6 +70,17 @@ class TaskServiceAsyncStub:
         belayd.v1.tasks_pb2.CallTaskResponse,
     ]
     """Calls a function that an earlier task defined on the board."""
+
+    Converse: grpc.aio.StreamStreamMultiCallable[
+        belayd.v1.tasks_pb2.ConverseRequest,
+        belayd.v1.tasks_pb2.ConverseResponse,
+    ]
+    """Many calls on one board over one stream: the fast way for a program that
+    calls often. Steps are done in their order and each gets exactly one result
+    or error. Under a lease the steps of a message go to the board as far ahead
+    as its input holds; without one each waits its turn among everybody's. What
+    has not ended when the stream does is interrupted or never runs.
+    """
 
 class TaskServiceServicer(metaclass=abc.ABCMeta):
     """Runs code on boards. Each call is one job in its board's queue: without a
@@ -84,5 +106,18 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[belayd.v1.tasks_pb2.CallTaskResponse, collections.abc.Awaitable[belayd.v1.tasks_pb2.CallTaskResponse]]:
         """Calls a function that an earlier task defined on the board."""
+
+    @abc.abstractmethod
+    def Converse(
+        self,
+        request_iterator: _MaybeAsyncIterator[belayd.v1.tasks_pb2.ConverseRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[belayd.v1.tasks_pb2.ConverseResponse], collections.abc.AsyncIterator[belayd.v1.tasks_pb2.ConverseResponse]]:
+        """Many calls on one board over one stream: the fast way for a program that
+        calls often. Steps are done in their order and each gets exactly one result
+        or error. Under a lease the steps of a message go to the board as far ahead
+        as its input holds; without one each waits its turn among everybody's. What
+        has not ended when the stream does is interrupted or never runs.
+        """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

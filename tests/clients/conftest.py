@@ -12,21 +12,25 @@ import functools
 import hashlib
 import io
 import os
+import pty
 import queue
 import socket
+import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+import pexpect
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from pexpect import fdpexpect
 
 from belayd import wire
 from belayd.v1 import (
@@ -427,3 +431,56 @@ def environment(tmp_path: Path, lab: Lab) -> dict[str, str]:
 def belayctl() -> tuple[str, ...]:
     """The words that start belayctl."""
     return (sys.executable, "-m", "belayd_client.cli")
+
+
+# Makes its stdin the controlling terminal, so that Ctrl-C on it is a signal, and becomes the program.
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class Terminal(fdpexpect.fdspawn):
+    """A program on a terminal of its own.
+
+    Not pexpect.spawn: that forks, and gRPC, which serves the lab in this process,
+    then writes into the child's terminal.
+    """
+
+    def __init__(self, words: Sequence[str], environment: dict[str, str]) -> None:
+        ours, theirs = pty.openpty()
+        self.program = subprocess.Popen(
+            [sys.executable, "-c", ON_A_TERMINAL, *words],
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        super().__init__(ours, encoding="utf-8", timeout=60)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self.send("\x03")
+
+    def finish(self) -> int:
+        """Read all there is; return the program's exit code. `before` is what it wrote since the last match."""
+        self.expect(pexpect.EOF)
+        return self.program.wait(30)
+
+
+@pytest.fixture
+def terminal(belayctl: tuple[str, ...], environment: dict[str, str]) -> Iterator[Callable[..., Terminal]]:
+    """Start belayctl on a terminal."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*words: str) -> Terminal:
+            terminal = Terminal([*belayctl, *words], environment)
+            stack.callback(terminal.close)
+            stack.callback(terminal.program.wait, 30)
+            stack.callback(terminal.program.kill)
+            return terminal
+
+        yield start

@@ -171,6 +171,36 @@ def test_a_board_that_starts_anew_is_suspect(cut: Cut) -> None:
     assert repl.concede() == ended(restarted=True)
 
 
+@every_cut
+def test_a_thread_that_prints_afterwards_does_not_hide_a_command_that_never_started(cut: Cut) -> None:
+    repl = RawRepl()
+    repl.execute(b"x x", TOKEN)
+    assert feed(repl, b"OK\x04SyntaxError\r\n\x04>tick\r\ntick\r\n", cut) == []
+    assert repl.unstarted
+    assert repl.concede() == ended(b"SyntaxError\r\n")
+
+
+def test_a_value_without_end_is_an_error_before_it_fills_the_memory() -> None:
+    repl = RawRepl()
+    repl.execute(b"_B()", TOKEN)
+    repl.receive(b"OK" + TOKEN + b"V")
+    with pytest.raises(ProtocolError, match="8 MiB"):
+        for _ in range(100):
+            repl.receive(b"x" * (1 << 20))
+
+
+@every_cut
+def test_after_an_interrupt_nothing_of_a_paste_is_sent(cut: Cut) -> None:
+    repl = RawRepl()
+    repl.paste(b"#" * 1000)
+    repl.bytes_to_send()
+    feed(repl, b"R\x01\x80\x00\x01", cut)
+    repl.bytes_to_send()
+    repl.stop_sending()
+    assert feed(repl, b"\x01\x01\x01", cut) == []
+    assert repl.bytes_to_send() == b""
+
+
 def test_output_that_goes_on_is_not_suspect() -> None:
     repl = RawRepl()
     repl.execute(b"_B()", TOKEN)

@@ -5,6 +5,7 @@ import re
 import select
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ Simulated = Callable[..., Any]
 PATIENCE = 30.0
 BOOT = "print('boot ran')\nx = 1\n"
 MAIN = "print('main ran')\n"
+WRITE = {"1", "64"}  # the system call on x86-64, on 64-bit ARM
 REBOOT = b"MPY: soft reboot\r\n"
 
 
@@ -170,6 +172,20 @@ def test_a_killed_interpreter_is_a_crash_and_looks_like_unplugging(simulated: Si
     _, complaint = board.process.communicate(timeout=PATIENCE)
     assert complaint == b"the interpreter crashed or was killed (signal 9)\n"
     assert board.process.returncode == 1
+
+
+def test_a_crash_shows_although_nobody_reads_the_output(simulated: Simulated) -> None:
+    board = simulated()
+    board.wire.enter_raw()
+    board.wire.send(b"while True: print('x' * 100)\x04")
+    doing = Path(f"/proc/{board.interpreter}/syscall")
+    looks = 0
+    while looks < 5000:  # until it has waited for room for long
+        looks = looks + 1 if doing.read_text().split()[0] in WRITE else 0
+
+    os.kill(board.interpreter, signal.SIGKILL)
+
+    assert board.process.wait(PATIENCE) == 1
 
 
 @pytest.mark.parametrize("code", [b"", b"while True: pass\x04"], ids=["idle", "spinning"])

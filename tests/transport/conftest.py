@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pty
+import socket
 import subprocess
 import sys
 import tty
@@ -23,7 +24,11 @@ import pytest
 from belayd.transport.contract import Transport
 from belayd.transport.process import open_simulated
 from belayd.transport.serial import open_serial
+from belayd.transport.tcp import open_tcp
+from belayd.transport.websocket import open_webrepl
 
+PASSWORD = "roof-4711"
+BRIDGE = Path(__file__).with_name("bridge.py")
 BLOCK = 1024
 BLOCKS = 1024  # 1 MiB in all
 
@@ -116,12 +121,96 @@ def pty_peer() -> Iterator[Callable[[str], tuple[Path, Callable[[], None]]]]:
         yield start
 
 
-@pytest.fixture(params=["process", "serial on a simulated board", "serial on a pty"])
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A process on loopback and where it listens; what is left of it is ended with the test."""
+
+    url: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def wait_for_no_client(self) -> None:
+        """Wait until a login is asked for again, which a board does once its client is gone."""
+        host, _, port = self.url.partition("://")[2].partition(":")
+        request = (
+            b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: foo\r\n\r\n"
+        )
+        heard = b""
+        while b"Password: " not in heard:
+            with socket.create_connection((host, int(port)), timeout=30) as connection:
+                connection.sendall(request)
+                heard = b""
+                while b"Password: " not in heard and (more := connection.recv(4096)):
+                    heard += more
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture
+def webrepl(tmp_path: Path, micropython_binary: str) -> Iterator[Callable[..., Served]]:
+    """A factory of simulated boards with nothing but a WebREPL, whose password is PASSWORD."""
+    with ExitStack() as stack:
+
+        def start(name: str = "board", *options: str, files: dict[str, str] | None = None) -> Served:
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            for file, content in (files or {}).items():
+                (folder / file).write_text(content)
+            secret = tmp_path / "password"
+            secret.write_text(PASSWORD + "\n")
+            command = [sys.executable, "-m", "belayd.simulation", folder, "--webrepl=0"]
+            process = subprocess.Popen(
+                [*command, f"--password-file={secret}", *options],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            )
+            stack.callback(end, process)
+            assert process.stdout is not None
+            url = process.stdout.readline().decode().strip()
+            assert url.startswith("ws://"), url
+            return Served(url, folder, process)
+
+        yield start
+
+
+@pytest.fixture
+def bridge(simulated_pty: Callable[..., Any]) -> Iterator[Callable[..., Served]]:
+    """A factory of simulated boards whose pty is served over TCP, raw or by pyserial's RFC 2217 server."""
+    with ExitStack() as stack:
+
+        def start(scheme: str, *options: str, files: dict[str, str] | None = None) -> Served:
+            board = simulated_pty("board", *options, files=files)
+            mode = "rfc2217" if scheme == "rfc2217" else "raw"
+            process = subprocess.Popen(
+                [sys.executable, BRIDGE, board.path, mode],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            )
+            stack.callback(end, process)
+            assert process.stdout is not None
+            port = process.stdout.readline().decode().strip()
+            assert port, "the bridge does not start"
+            return Served(f"{scheme}://127.0.0.1:{port}", board.folder, process)
+
+        yield start
+
+
+KINDS = ["process", "serial on a simulated board", "serial on a pty", "webrepl", "socket", "rfc2217"]
+
+
+@pytest.fixture(params=KINDS)
 async def maker(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     simulated_pty: Callable[..., Any],
     pty_peer: Callable[..., Any],
+    webrepl: Callable[..., Served],
+    bridge: Callable[..., Served],
 ) -> AsyncIterator[Maker]:
     """Opens a transport of each kind to a far end that plays a part."""
     async with AsyncExitStack() as stack:
@@ -138,6 +227,14 @@ async def maker(
                 board = simulated_pty("board", files={"main.py": main})
                 transport = await open_serial(str(board.path))
                 vanish = board.process.kill
+            elif request.param == "webrepl":
+                served = webrepl(files={"main.py": main})
+                transport = await open_webrepl(served.url, password=PASSWORD)
+                vanish = served.process.kill
+            elif request.param in ("socket", "rfc2217"):
+                served = bridge(request.param, files={"main.py": main})
+                transport = await open_tcp(served.url)
+                vanish = served.process.kill
             else:
                 path, vanish = pty_peer(part)
                 transport = await open_serial(str(path))

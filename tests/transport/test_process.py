@@ -49,6 +49,12 @@ def processes_of(folder: Path) -> set[int]:
     return found
 
 
+def variables_of(pid: int) -> set[bytes]:
+    """Return the names in a process's environment."""
+    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return {variable.partition(b"=")[0] for variable in variables if variable}
+
+
 def ends(pid: int) -> bool:
     try:
         watched = os.pidfd_open(pid)
@@ -125,10 +131,7 @@ async def test_nothing_of_the_environment_but_path_reaches_the_board(tmp_path: P
     folder = tmp_path / "sim-1"
     transport = await open_simulated(folder)
 
-    names = set()
-    for pid in processes_of(folder):
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        names |= {variable.partition(b"=")[0] for variable in variables if variable}
+    names = set().union(*(variables_of(pid) for pid in processes_of(folder)))
     await transport.close()
 
     assert names <= {b"PATH", b"HOME", b"LC_CTYPE"}
@@ -137,7 +140,7 @@ async def test_nothing_of_the_environment_but_path_reaches_the_board(tmp_path: P
 async def test_opening_that_is_cancelled_leaves_no_board(tmp_path: Path) -> None:
     folder = tmp_path / "sim-1"
     opening = asyncio.create_task(open_simulated(folder))
-    while not (started := await asyncio.to_thread(processes_of, folder)):  # noqa: ASYNC110
+    while not (started := await asyncio.to_thread(processes_of, folder)):
         pass
 
     opening.cancel()

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from belayd.v1 import boards_pb2, boards_pb2_grpc, daemon_pb2, daemon_pb2_grpc, leases_pb2, leases_pb2_grpc
+from belayd.v1 import boards_pb2, boards_pb2_grpc, daemon_pb2, daemon_pb2_grpc, leases_pb2
 from belayd_client import deployment, project
 from belayd_client.board import (
     Board,
@@ -30,12 +30,11 @@ from belayd_client.board import (
     resource,
     to_board,
     to_daemon,
-    to_lease_record,
 )
 from belayd_client.channel import connect
 from belayd_client.deployment import DeploymentOptions, DeploymentPlan, DeploymentProgress, DeploymentSummary
-from belayd_client.errors import ConnectionLost, RequestInvalid
-from belayd_client.lease import Lease, release
+from belayd_client.errors import RequestInvalid
+from belayd_client.lease import Lease, acquire, list_leases, release
 from belayd_client.project import Project
 from belayd_client.task import Tasks
 from belayd_client.times import to_duration
@@ -162,25 +161,7 @@ class Client:
             request.board = resource(board or "")
         else:
             request.selector = selector
-        with self._link.calling():
-            call = self._link.stub(leases_pb2_grpc.LeaseServiceStub).AcquireLease(
-                request, metadata=self._link.metadata
-            )
-            lease: Lease | None = None
-            try:
-                # To the stream's end: the daemon releases a lease whose stream is cut short.
-                for response in call:
-                    step = response.WhichOneof("step")
-                    if step == "granted":
-                        granted = response.granted
-                        lease = Lease(self._link, to_lease_record(granted.lease), granted.token)
-                    if step == "queued" and on_queued:
-                        on_queued(response.queued.position)
-            finally:
-                call.cancel()
-            if lease is not None:
-                return lease
-        raise ConnectionLost(f"belayd at {self.address} ended the acquisition without a lease")
+        return acquire(self._link, request, on_queued)
 
     def lease(self, token: str, ttl: float | None = None) -> Lease:
         """Return the lease of a token, renewed; None keeps its own time to live.
@@ -200,17 +181,7 @@ class Client:
 
     def leases(self) -> list[LeaseRecord]:
         """Return the live leases, oldest first."""
-        leases: list[LeaseRecord] = []
-        request = leases_pb2.ListLeasesRequest()
-        with self._link.calling():
-            while True:
-                page = self._link.stub(leases_pb2_grpc.LeaseServiceStub).ListLeases(
-                    request, timeout=_READ_TIMEOUT, metadata=self._link.metadata
-                )
-                leases += [to_lease_record(lease) for lease in page.leases]
-                if not page.next_page_token:
-                    return leases
-                request.page_token = page.next_page_token
+        return list_leases(self._link)
 
     def run(
         self,
@@ -380,6 +351,7 @@ class Client:
 
     def close(self) -> None:
         """End the connection; calls of other threads end as cancelled. Leases live on until their expiry."""
+        self._tasks.close()
         self._link.close()
 
     def __enter__(self) -> Self:

@@ -19,7 +19,7 @@ from typing import Self
 
 from belayd.v1 import leases_pb2, leases_pb2_grpc
 from belayd_client.board import LeaseRecord, to_lease_record
-from belayd_client.errors import BelaydError, LeaseLost
+from belayd_client.errors import BelaydError, ConnectionLost, LeaseLost
 from belayd_client.link import Link
 from belayd_client.times import to_duration
 
@@ -193,6 +193,48 @@ class Lease:
             self.release()
         except BelaydError:
             return  # It ends at its expiry, and there is nobody left to tell.
+
+
+def acquire(
+    link: Link, request: leases_pb2.AcquireLeaseRequest, on_queued: Callable[[int], object] | None
+) -> Lease:
+    """Wait for a grant, telling each place in the queue; leaving early gives the place up.
+
+    Raises:
+        BoardLeased: It was not free in time.
+    """
+    lease: Lease | None = None
+    with link.calling():
+        call = link.stub(leases_pb2_grpc.LeaseServiceStub).AcquireLease(request, metadata=link.metadata)
+        try:
+            # To the stream's end: the daemon releases a lease whose stream is cut short.
+            for response in call:
+                step = response.WhichOneof("step")
+                if step == "granted":
+                    granted = response.granted
+                    lease = Lease(link, to_lease_record(granted.lease), granted.token)
+                elif step == "queued" and on_queued:
+                    on_queued(response.queued.position)
+        finally:
+            call.cancel()
+    if lease is None:
+        raise ConnectionLost(f"belayd at {link.address} ended the acquisition without a lease")
+    return lease
+
+
+def list_leases(link: Link) -> list[LeaseRecord]:
+    """Return the live leases of all pages, oldest first."""
+    leases: list[LeaseRecord] = []
+    request = leases_pb2.ListLeasesRequest()
+    with link.calling():
+        while True:
+            page = link.stub(leases_pb2_grpc.LeaseServiceStub).ListLeases(
+                request, timeout=_RPC_TIMEOUT, metadata=link.metadata
+            )
+            leases += [to_lease_record(lease) for lease in page.leases]
+            if not page.next_page_token:
+                return leases
+            request.page_token = page.next_page_token
 
 
 def release(link: Link, token: str) -> None:

@@ -74,6 +74,12 @@ CODES: Mapping[grpc.StatusCode, type[errors.BelaydError]] = {
 _NEVER_CONNECTED = ("failed to connect", "dns resolution failed", "name resolution", "empty address list")
 
 
+def from_reason(reason: str, message: str, fields: Mapping[str, str]) -> errors.BelaydError:
+    """Return the exception for what the daemon told inside a stream."""
+    kind = REASONS.get(reason, errors.InternalError)
+    return kind(message, reason=reason, fields=fields)
+
+
 def from_rpc_error(error: grpc.RpcError, address: str) -> errors.BelaydError:
     """Return the exception for a failed RPC; `address` is for the message when nobody answered."""
     code: grpc.StatusCode = error.code()

@@ -7,16 +7,24 @@ any exception, cancels it, and the daemon interrupts the board.
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from belayd.v1 import tasks_pb2, tasks_pb2_grpc
 from belayd_client.board import resource
-from belayd_client.errors import BoardException, ConnectionLost, InternalError
+from belayd_client.conversation import Conversation
+from belayd_client.errors import ConnectionLost, Unsupported
 from belayd_client.link import Link
+from belayd_client.results import value_of
 from belayd_client.times import to_duration
 
 # What the daemon says of a timeout arrives before gRPC's own deadline ends the call.
 GRACE = 10.0
+PAYS_AFTER = 3
+"""Calls on a board from which on a stream pays for its opening."""
+MOST_STREAMS = 16
+MOST_COUNTED = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +34,10 @@ class Tasks:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._lock = threading.Lock()
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._conversations: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
+        self._conversing = True
 
     def run(
         self,
@@ -60,7 +72,7 @@ class Tasks:
                     elif step == "queued" and on_queued:
                         on_queued(response.queued.jobs_before)
                     elif step == "result":
-                        return _value(response.result)
+                        return value_of(response.result)
             finally:
                 call.cancel()
         raise ConnectionLost(
@@ -78,7 +90,60 @@ class Tasks:
         timeout: float | None,
         output: Callable[[bytes], object] | None,
     ) -> object:
-        """Call a function that is defined on the board; return its value."""
+        """Call a function that is defined on the board; return its value.
+
+        From the third call on a board on, calls share a stream.
+        """
+        conversation = self._conversation(board, token)
+        if conversation is not None:
+            try:
+                with self._link.calling():
+                    return conversation.call(function, arguments, keywords, timeout, output)
+            except Unsupported:
+                if not conversation.broken:
+                    raise
+                self._conversing = False  # an older daemon; nothing ran
+        return self._call_alone(
+            board, function, arguments, keywords, token=token, timeout=timeout, output=output
+        )
+
+    def close(self) -> None:
+        """End the streams; calls under way end as cancelled."""
+        with self._lock:
+            conversations, self._conversations = self._conversations, OrderedDict()
+        for conversation in conversations.values():
+            conversation.close()
+
+    def _conversation(self, board: str, token: str) -> Conversation | None:
+        """Return the stream for calls under a token, opened once it pays."""
+        key = (board, token)
+        with self._lock:
+            conversation = self._conversations.get(key)
+            if conversation is not None and not conversation.broken:
+                self._conversations.move_to_end(key)
+                return conversation
+            if len(self._calls) > MOST_COUNTED:
+                self._calls.clear()
+            self._calls[key] += 1
+            if not self._conversing or self._calls[key] < PAYS_AFTER:
+                return None
+            conversation = self._conversations[key] = Conversation(self._link, board, token)
+            if len(self._conversations) > MOST_STREAMS:
+                _, oldest = self._conversations.popitem(last=False)
+                oldest.close()
+            return conversation
+
+    def _call_alone(
+        self,
+        board: str,
+        function: str,
+        arguments: Sequence[object],
+        keywords: Mapping[str, object],
+        *,
+        token: str,
+        timeout: float | None,
+        output: Callable[[bytes], object] | None,
+    ) -> object:
         from belayd import wire  # Late: 28 ms that only calls and values need.
 
         request = tasks_pb2.CallTaskRequest(
@@ -102,25 +167,8 @@ class Tasks:
                 function,
                 response.output_dropped_bytes,
             )
-        return _value(response.result)
+        return value_of(response.result)
 
 
 def _deadline(timeout: float | None) -> float | None:
     return None if timeout is None else timeout + GRACE
-
-
-def _value(result: tasks_pb2.TaskResult) -> object:
-    outcome = result.WhichOneof("outcome")
-    if outcome == "value":
-        if result.value.HasField("none"):
-            return None
-        from belayd import wire
-
-        try:
-            return wire.from_value(result.value)
-        except ValueError as error:
-            raise InternalError(f"belayd sent a value that cannot be read: {error}") from None
-    if outcome == "exception":
-        raised = result.exception
-        raise BoardException(raised.type_name, raised.message, raised.traceback)
-    raise InternalError("belayd sent a result that this client does not know; is it newer?")

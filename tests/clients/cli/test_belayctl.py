@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import grpc
-import pexpect
 import pytest
 
 from belayd.v1 import boards_pb2, tasks_pb2
@@ -66,21 +65,18 @@ def test_watching_prints_a_line_for_each_change(belayctl, environment, lab) -> N
         assert process.wait(30) == 130
 
 
-def test_watching_draws_the_table_anew_on_a_terminal(belayctl, environment, lab) -> None:
-    words = [*belayctl[1:], "boards", "--watch", "-l", "chip=rp2"]
-    terminal = pexpect.spawn(belayctl[0], words, env=environment, encoding="utf-8", timeout=60)
-    terminal.expect("pico-2 .*\r\n")
+def test_watching_draws_the_table_anew_on_a_terminal(terminal, lab) -> None:
+    shell = terminal("boards", "--watch", "-l", "chip=rp2")
+    shell.expect("pico-2 .*\r\n")
 
     lab.changes.put(boards_pb2.WatchBoardsResponse(removed=["boards/pico-1"]))
-    terminal.expect("\x1b\\[H\x1b\\[J(.*)pico-2")
-    drawn = terminal.match[1]
-    terminal.sendintr()
-    terminal.expect(pexpect.EOF)
-    terminal.wait()
+    shell.expect("\x1b\\[H\x1b\\[J(.*)pico-2")
+    drawn = shell.match[1]
+    shell.interrupt()
 
+    assert shell.finish() == 130
     assert "BOARD" in drawn
     assert "pico-1" not in drawn
-    assert terminal.exitstatus == 130
 
 
 def test_watching_as_json_is_one_object_a_line(belayctl, environment, lab) -> None:
@@ -168,15 +164,11 @@ def test_output_into_a_pipe_is_byte_by_byte(belayctl, environment, lab) -> None:
 
 
 @pytest.mark.parametrize(("option", "shown"), [([], "red \\x1b[31m!"), (["--raw"], "red \x1b[31m!")])
-def test_escapes_are_neutral_on_a_terminal_unless_raw(belayctl, environment, option, shown: str) -> None:
-    words = [*belayctl[1:], "exec", "pico-1", "print('red \\x1b[31m!')", *option]
-    terminal = pexpect.spawn(belayctl[0], words, env=environment, encoding="utf-8", timeout=60)
+def test_escapes_are_neutral_on_a_terminal_unless_raw(terminal, option, shown: str) -> None:
+    shell = terminal("exec", "pico-1", "print('red \\x1b[31m!')", *option)
 
-    terminal.expect(pexpect.EOF)
-    terminal.wait()
-
-    assert terminal.before.strip() == shown
-    assert terminal.exitstatus == 0
+    assert shell.finish() == 0
+    assert shell.before.strip() == shown
 
 
 def test_partial_lines_are_live(belayctl, environment, lab) -> None:
@@ -493,16 +485,13 @@ def test_a_folder_that_cannot_be_deployed_sends_nothing(run, lab, folder: Path) 
     assert lab.requests == []
 
 
-def test_a_terminal_shows_progress_and_a_pipe_does_not(belayctl, environment, folder: Path) -> None:
-    words = [*belayctl[1:], "deploy", "pico-1", str(folder)]
-    terminal = pexpect.spawn(belayctl[0], words, env=environment, encoding="utf-8", timeout=60)
+def test_a_terminal_shows_progress(terminal, folder: Path) -> None:
+    shell = terminal("deploy", "pico-1", str(folder))
 
-    terminal.expect(pexpect.EOF)
-    terminal.wait()
-
-    assert "100%" in terminal.before
-    assert "13/13 bytes" in terminal.before
-    assert terminal.before.rstrip().rpartition("\x1b[K")[2].startswith("pico-1: 2 written")
+    assert shell.finish() == 0
+    assert "100%" in shell.before
+    assert "13/13 bytes" in shell.before
+    assert shell.before.rstrip().rpartition("\x1b[K")[2].startswith("pico-1: 2 written")
 
 
 def test_latency_measures_calls_and_leaves_nothing_on_the_board(run, lab) -> None:

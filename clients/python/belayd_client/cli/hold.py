@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 # How long the program may take to end itself once the lease is lost, before it is killed.
 GRACE = 5.0
+
+# How often to look for the program's end should a signal have got lost.
+_POLL = 1.0
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -81,7 +86,7 @@ def _run_under(lease: Lease, address: str, words: list[str], signals: _Signals) 
 
     lease.keep(stop)
     try:
-        code = program.wait()
+        code = signals.wait_for(program)
     finally:
         over.set()
         if program.poll() is None:
@@ -105,9 +110,17 @@ def _give_back(lease: Lease) -> None:
 
 
 class _Signals:
-    """Signals to this process: end the acquisition first, then go on to the program."""
+    """Signals to this process: end the acquisition first, then go on to the program.
+
+    The kernel may hand a signal to any thread, gRPC's too, and Python runs its
+    handler only when the main thread moves; so that one waits for a pipe which
+    Python writes to at each signal, the program's end (SIGCHLD) included.
+    """
 
     def __init__(self) -> None:
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
         self._previous: dict[int, object] = {}
         self._program: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
@@ -117,11 +130,17 @@ class _Signals:
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # As under nohup.
                 self._previous[number] = signal.signal(number, self._receive)
+        if hasattr(signal, "SIGCHLD"):
+            self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
         for number, previous in self._previous.items():
             signal.signal(number, previous)  # type: ignore[arg-type]
+        self._woken.close()
+        self._waker.close()
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
@@ -137,6 +156,13 @@ class _Signals:
         self._program = program
         for number in self._early:
             self._forward(number)
+
+    def wait_for(self, program: subprocess.Popen[bytes]) -> int:
+        """Return the program's exit code when it has ended; signals are forwarded meanwhile."""
+        while (code := program.poll()) is None:
+            if select.select([self._woken], [], [], _POLL)[0]:
+                self._woken.recv(1024)
+        return code
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._program is not None:

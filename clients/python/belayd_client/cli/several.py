@@ -26,6 +26,8 @@ T = TypeVar("T")
 # Each is one thread that waits for one call; boards beyond these wait for a thread.
 MOST_AT_ONCE = 256
 
+_WAKE = 0.2
+
 
 class Outcome(NamedTuple, Generic[T]):
     """How one board's part ended: a result, or what it failed with."""
@@ -93,15 +95,16 @@ def many(
         finally:
             sink.close()
 
-    with ThreadPoolExecutor(min(len(boards), MOST_AT_ONCE)) as pool:
+    pool = ThreadPoolExecutor(min(len(boards), MOST_AT_ONCE))
+    try:
         futures = [pool.submit(part, board) for board in boards]
-        try:
-            wait(futures)
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            client.close()  # Cancels the calls that the threads wait for.
-            raise
+        while wait(futures, _WAKE).not_done:
+            pass  # Ctrl-C is handled between two waits, when another thread was given the signal.
+    except BaseException:
+        client.close()  # Cancels the calls that the threads wait for.
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
     return [future.result() for future in futures]
 
 

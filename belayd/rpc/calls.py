@@ -1,0 +1,44 @@
+"""Calls as messages: what is asked of a board, and how it ended."""
+
+from __future__ import annotations
+
+from belayd import wire
+from belayd.call import MOST_NAME, Call, prepare
+from belayd.errors import RequestInvalid
+from belayd.outcome import Outcome, Raised
+from belayd.rpc import convert
+from belayd.v1 import tasks_pb2, values_pb2
+
+
+def function_call(message: tasks_pb2.CallTaskRequest | tasks_pb2.FunctionCall) -> Call:
+    """Return the call that a message asks for; raises RequestInvalid."""
+    return prepare(
+        message.function,
+        [
+            _argument(argument, f"arguments[{position}]")
+            for position, argument in enumerate(message.arguments)
+        ],
+        {
+            name: _argument(argument, f"keywords[{name[:MOST_NAME]!r}]")
+            for name, argument in message.keywords.items()
+        },
+    )
+
+
+def _argument(value: values_pb2.Value, field: str) -> object:
+    try:
+        return wire.from_value(value, field)
+    except (ValueError, TypeError) as error:
+        raise RequestInvalid(str(error), field=field) from error
+
+
+def result_message(outcome: Outcome, queued: float, ran: float) -> tasks_pb2.TaskResult:
+    """Return an outcome as a message; times in seconds."""
+    result = tasks_pb2.TaskResult(queued=convert.duration(queued), ran=convert.duration(ran))
+    if isinstance(outcome, Raised):
+        result.exception.type_name = outcome.exception.type_name
+        result.exception.message = outcome.exception.message
+        result.exception.traceback = outcome.exception.traceback
+    else:
+        result.value.CopyFrom(wire.to_value(outcome.value))
+    return result

@@ -1,0 +1,200 @@
+"""Calls over one stream: right answers, each step's own fate, and nothing left running."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from belayd import wire
+from belayd.v1 import tasks_pb2, tasks_pb2_grpc
+from belayd_client.board import BoardState
+from belayd_client.errors import BoardException, RunTimeout
+
+PATIENCE = 30.0
+SOURCE = "def add(a, b):\n return a + b\ndef say(x):\n print('said', x)\n return x\ndef stuck():\n while True: pass\n"
+
+
+@pytest.fixture(scope="module")
+def lab(shared_daemon: Callable, sim: dict):
+    return shared_daemon({"sim-1": sim, "sim-2": sim})
+
+
+class Stream:
+    """A bare stream, for what the client would not do."""
+
+    def __init__(self, channel: grpc.Channel, board: str, token: str = "") -> None:
+        self._requests: queue.SimpleQueue = queue.SimpleQueue()
+        self._first = tasks_pb2.ConverseRequest(board=f"boards/{board}", lease_token=token)
+        self.call = tasks_pb2_grpc.TaskServiceStub(channel).Converse(
+            iter(self._requests.get, None), timeout=PATIENCE
+        )
+
+    def send(self, *steps: tasks_pb2.ConverseStep) -> None:
+        request, self._first = self._first, tasks_pb2.ConverseRequest()
+        request.steps.extend(steps)
+        self._requests.put(request)
+
+    def finish(self) -> None:
+        self._requests.put(None)
+
+    def events(self, ends: int) -> list[tasks_pb2.ConverseEvent]:
+        """Return the events up to the one that ends that many steps."""
+        events: list[tasks_pb2.ConverseEvent] = []
+        while sum(event.WhichOneof("event") != "output" for event in events) < ends:
+            events.extend(next(self.call).events)
+        return events
+
+
+def step(number: int, expression: str = "", **fields: object) -> tasks_pb2.ConverseStep:
+    if expression:
+        fields["expression"] = expression
+    return tasks_pb2.ConverseStep(id=number, **fields)
+
+
+def call(number: int, function: str, *arguments: object) -> tasks_pb2.ConverseStep:
+    made = tasks_pb2.ConverseStep(id=number)
+    made.call.function = function
+    made.call.arguments.extend(map(wire.to_value, arguments))
+    return made
+
+
+def value(event: tasks_pb2.ConverseEvent) -> object:
+    return wire.from_value(event.result.value)
+
+
+@pytest.fixture
+def leased(lab) -> Iterator[tuple[str, Stream]]:
+    with lab.client.acquire("sim-1", wait=PATIENCE) as lease:
+        lab.client.run("sim-1", SOURCE, lease=lease)
+        yield lease.token, Stream(lab.channel(), "sim-1", lease.token)
+
+
+def test_a_client_that_calls_often_gets_every_answer(lab) -> None:
+    lab.client.run("sim-1", SOURCE)
+    assert [lab.client.call("sim-1", "add", number, 1) for number in range(200)] == list(range(1, 201))
+
+
+def test_threads_share_a_stream_and_get_their_own_answers(lab) -> None:
+    lab.client.run("sim-1", SOURCE)
+
+    def work(thread: int) -> list[object]:
+        return [lab.client.call("sim-1", "add", thread * 1000, number) for number in range(100)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(work, range(8)))
+    assert answers == [[thread * 1000 + number for number in range(100)] for thread in range(8)]
+
+
+def test_what_a_call_prints_is_its_own(lab) -> None:
+    lab.client.run("sim-1", SOURCE)
+    printed: list[bytes] = []
+    for number in range(5):
+        assert lab.client.call("sim-1", "say", number, output=printed.append) == number
+    assert b"".join(printed).replace(b"\r", b"") == b"".join(b"said %d\n" % number for number in range(5))
+
+
+def test_exceptions_and_timeouts_are_each_steps_own(lab) -> None:
+    lab.client.run("sim-2", SOURCE)
+    for _ in range(4):
+        assert lab.client.call("sim-2", "add", 1, 2) == 3
+    with pytest.raises(BoardException, match="TypeError"):
+        lab.client.call("sim-2", "add", 1)
+    with pytest.raises(RunTimeout):
+        lab.client.call("sim-2", "stuck", timeout=0.4)
+    assert lab.client.call("sim-2", "add", 20, 22) == 42
+
+
+def test_a_message_of_many_steps_is_answered_in_order(leased) -> None:
+    _, stream = leased
+    stream.send(*(call(number, "add", number, number) for number in range(1, 501)))
+    events = stream.events(500)
+    assert [event.id for event in events] == list(range(1, 501))
+    assert [value(event) for event in events] == [2 * number for number in range(1, 501)]
+
+
+def test_output_stands_before_its_steps_result(leased) -> None:
+    _, stream = leased
+    stream.send(call(1, "say", "a"), call(2, "say", "b"))
+    events = stream.events(2)
+    assert [(event.id, event.WhichOneof("event")) for event in events if event.id == 1][-1] == (1, "result")
+    said = {number: b"".join(event.output for event in events if event.id == number) for number in (1, 2)}
+    assert [said[1].strip(), said[2].strip()] == [b"said a", b"said b"]
+
+
+def test_after_a_cancelled_step_what_waited_behind_it_never_runs(lab, leased) -> None:
+    token, stream = leased
+    stream.send(step(1, "globals().update(ran=[])"))
+    stream.events(1)
+    stream.send(call(2, "stuck"), *(step(number, f"ran.append({number})") for number in range(3, 33)))
+    stream.send(tasks_pb2.ConverseStep(id=2, cancel=tasks_pb2.CancelStep()))
+    events = stream.events(31)
+    assert {event.error.reason for event in events} == {"RUN_CANCELLED"}
+    assert lab.client.evaluate("sim-1", "ran", lease=token) == []
+
+
+def test_an_exit_ends_the_steps_behind_it_and_the_board_serves_on(leased) -> None:
+    _, stream = leased
+    stream.send(step(1, "__import__('sys').exit(3)"), step(2, "1 + 1"))
+    first, second = stream.events(2)
+    assert first.result.exception.type_name == "SystemExit"
+    assert second.error.reason == "RUN_CANCELLED"
+    stream.send(step(3, "6 * 7"))
+    assert value(stream.events(1)[0]) == 42
+
+
+def test_a_lease_that_ends_takes_its_steps_along(lab, until) -> None:
+    lease = lab.client.acquire("sim-1", wait=PATIENCE)
+    lab.client.run("sim-1", SOURCE, lease=lease)
+    stream = Stream(lab.channel(), "sim-1", lease.token)
+    stream.send(call(1, "stuck"), call(2, "add", 1, 2))
+    until(lambda: lab.client.board("sim-1").state is BoardState.BUSY)
+    lease.release()
+    assert [event.error.reason for event in stream.events(2)] == ["LEASE_EXPIRED"] * 2
+    stream.send(call(3, "add", 1, 2))
+    assert stream.events(1)[0].error.reason == "LEASE_EXPIRED"
+
+
+def test_a_stream_that_is_cut_interrupts_the_board(lab, until) -> None:
+    lab.client.run("sim-2", SOURCE)
+    stream = Stream(lab.channel(), "sim-2")
+    stream.send(call(1, "stuck"))
+    until(lambda: lab.client.board("sim-2").state is BoardState.BUSY)
+    stream.call.cancel()
+    assert lab.client.evaluate("sim-2", "6 * 7", timeout=PATIENCE) == 42
+
+
+def test_a_stream_ends_when_the_client_has_said_all(leased) -> None:
+    _, stream = leased
+    stream.send(call(1, "add", 1, 2))
+    stream.finish()
+    assert [value(event) for response in stream.call for event in response.events] == [3]
+    assert stream.call.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (step(7), "REQUEST_INVALID"),
+        (step(7, " "), "REQUEST_INVALID"),
+        (call(7, "add b"), "REQUEST_INVALID"),
+        (call(7, "print"), ""),
+    ],
+    ids=["nothing", "empty", "no name", "a builtin is fine"],
+)
+def test_a_bad_step_fails_alone(leased, bad: tasks_pb2.ConverseStep, reason: str) -> None:
+    _, stream = leased
+    stream.send(bad, call(8, "add", 1, 2))
+    events = {event.id: event for event in stream.events(2) if event.WhichOneof("event") != "output"}
+    assert events[7].error.reason == reason
+    assert value(events[8]) == 3
+
+
+def test_a_stream_without_a_board_is_refused(lab) -> None:
+    stub = tasks_pb2_grpc.TaskServiceStub(lab.channel())
+    with pytest.raises(grpc.RpcError) as refused:
+        list(stub.Converse(iter([tasks_pb2.ConverseRequest(steps=[step(1, "1")])]), timeout=PATIENCE))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
