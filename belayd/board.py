@@ -38,7 +38,7 @@ from belayd.recovery import recover
 from belayd.run import Job, Order, Run, T, ended
 from belayd.session import Session
 from belayd.snapshot import BoardSnapshot, BoardState, Facts
-from belayd.transport.contract import Opener, TransportError
+from belayd.transport.contract import Opener, TransportDenied, TransportError
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +150,10 @@ class Board:
         """Let a holder's work begin soon, though somebody's run from before the lease still runs."""
         running = self._running
         if running is not None and running.order.fence is None:
-            taken = BoardLeased(
-                f"board {self.name!r} was leased while this ran without a lease; acquire one for long work",
-                board=self.name,
+            message = (
+                f"board {self.name!r} was leased while this ran without a lease; acquire one for long work"
             )
+            taken = BoardLeased(message, board=self.name)
             asyncio.get_running_loop().call_later(MAKE_WAY, running.stop, taken)
 
     def jobs_before(self, run: Run[Any]) -> int:
@@ -173,13 +173,14 @@ class Board:
         else:
             self._leasing.returned(self.name)
 
-    async def close(self) -> None:
-        """Refuse new work, end what waits and runs, and let `live` return; idempotent."""
+    async def close(self, why: BelaydError | None = None) -> None:
+        """Refuse new work, end what waits and runs, with `why`, and let `live` return; idempotent."""
         if self._closing:
             return
         self._closing = True
+        why = why or Draining("the daemon is stopping; try again when it is back", board=self.name)
         for run in [run for run in (self._running, *self._queue) if run]:
-            run.stop(Draining("the daemon is stopping; try again when it is back", board=self.name))
+            run.stop(why)
         self._wake.set()
         if self._life is not None:
             # Recovery and connecting may take long; nobody waits for them any more.
@@ -223,6 +224,8 @@ class Board:
             transport.on_pending = self._wake.set
             facts = await session.start(self._idle_output)
             self.identity.refuse_stranger(facts)
+        except TransportDenied as error:
+            self._quarantine(f"{error} (WEBREPL_DENIED)")
         except TransportError as error:
             self._go_offline(str(error))
         except TransportLost as error:
@@ -237,7 +240,7 @@ class Board:
             if self._connected_before:
                 self._events.publish(Reconnected(self.name))
             self._connected_before = True
-            self._seen()
+            self.last_seen = datetime.now(UTC)
             self._change(BoardState.READY, "")
             return True
         if transport is not None:
@@ -314,7 +317,7 @@ class Board:
             )
         if not session.proven:
             await self._recover(session)
-        self._seen()
+        self.last_seen = datetime.now(UTC)
         if not self._queue:
             self._change(BoardState.READY, "")
 
@@ -331,15 +334,20 @@ class Board:
         try:
             await session.soft_reset(self._idle_output)
         except TransportLost:
+            if self.identity.transport == "webrepl":  # a soft reset closes its connection
+                self._settle_return()
             raise
         except BelaydError:
             await self._recover(session)
             await session.soft_reset(self._idle_output)
         self._events.publish(Booted(self.name, "reset"))
+        self._settle_return()
+        self._change(BoardState.READY, "")
+
+    def _settle_return(self) -> None:
         self._used_under = None
         self._cleaning = False
         self._leasing.returned(self.name)
-        self._change(BoardState.READY, "")
 
     async def _disconnect(self) -> None:
         session, self._session = self._session, None
@@ -356,7 +364,8 @@ class Board:
             return
         previous, self.state, self.reason = self.state, state, reason
         self.version += 1
-        self._leasing.set_available(self.name, state.up)
+        if not self._closing:  # a board of the same name may follow
+            self._leasing.set_available(self.name, state.up)
         self._events.publish(BoardChanged(self.name, previous, state, reason))
 
     def _go_offline(self, reason: str) -> None:
@@ -384,9 +393,6 @@ class Board:
             raise BoardOffline(f"board {self.name!r} is offline: {self.reason}", board=self.name)
         if self.state is BoardState.QUARANTINED:
             raise BoardQuarantined(f"board {self.name!r} is quarantined: {self.reason}", board=self.name)
-
-    def _seen(self) -> None:
-        self.last_seen = datetime.now(UTC)
 
     async def _idle_output(self, data: bytes) -> None:
         log.debug("board %s < %r", self.name, data)

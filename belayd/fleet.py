@@ -10,6 +10,7 @@ import asyncio
 import difflib
 import functools
 import logging
+import os
 import random
 import secrets
 from collections.abc import Iterable, Sequence
@@ -27,9 +28,11 @@ from belayd.inventory import BoardSpec, SerialLink, SimulatedLink, TcpLink, UsbL
 from belayd.leasing import Leasing
 from belayd.selector import Selector
 from belayd.snapshot import BoardSnapshot
-from belayd.transport.contract import Opener, Transport
+from belayd.transport.contract import Opener, Transport, TransportError
 from belayd.transport.process import open_simulated
 from belayd.transport.serial import open_serial
+from belayd.transport.tcp import open_tcp
+from belayd.transport.websocket import open_webrepl
 
 log = logging.getLogger(__name__)
 
@@ -152,8 +155,10 @@ class Fleet:
             case SimulatedLink() as link:
                 folder = link.folder or self._folder / spec.name
                 self._open(board, _simulated_opener(link, folder, spec.unique_id), f"simulated:{spec.name}")
-            case WebreplLink() | TcpLink() as link:
-                board.detach(f"belayd does not serve {link.kind} links yet; use usb or serial")
+            case WebreplLink() as link:
+                self._open(board, functools.partial(_open_webrepl, link), link.url)
+            case TcpLink() as link:
+                self._open(board, functools.partial(open_tcp, link.url), link.url)
             case _ as unknown:
                 assert_never(unknown)
 
@@ -170,6 +175,24 @@ class Fleet:
 async def _open_after(before: Sequence[asyncio.Task[None]], opener: Opener) -> Transport:
     await asyncio.wait(before)
     return await opener()
+
+
+async def _open_webrepl(link: WebreplLink) -> Transport:
+    # Read at each opening: a password that was changed counts, and none is kept.
+    return await open_webrepl(link.url, password=await asyncio.to_thread(_password, link))
+
+
+def _password(link: WebreplLink) -> str:
+    try:
+        if link.password_file is not None:
+            return link.password_file.read_text().rstrip("\r\n")
+        return os.environ[link.password_env or ""]
+    except KeyError:
+        raise TransportError(
+            f"{link.url}: the variable {link.password_env} with its password is not set"
+        ) from None
+    except OSError as error:
+        raise TransportError(f"{link.url}: its password cannot be read: {error}") from error
 
 
 def _simulated_opener(link: SimulatedLink, folder: Path, unique_id: str | None) -> Opener:

@@ -15,7 +15,8 @@ from functools import partial
 
 from belayd.call import Call
 from belayd.errors import TransportLost
-from belayd.outcome import BoardException, Outcome, Raised, decode
+from belayd.iteration import Orders
+from belayd.outcome import BoardException, Outcome, Raised, Returned, decode
 from belayd.prompt import Emit, Prompt
 from belayd.protocol.events import Ended, Event, Framed, Output
 
@@ -25,6 +26,7 @@ MOST_BODY_BYTES = 0xFFFF
 _LEAVE = b"0000q"
 _LEFT = b"Q"
 _EXITED = b"X"
+_ITEM = b"I"
 
 
 class LoopMissing(Exception):
@@ -114,6 +116,33 @@ class Loop:
                 self.ready = not waiting
             await settle(number, outcome)
 
+    async def iterate(
+        self, expression: str, orders: Orders, emit: Emit, item: Callable[[object], Awaitable[None]]
+    ) -> Outcome:
+        """Push the items of an expression's value to `item`, as far as `orders` allow; return its end.
+
+        Raises:
+            LoopMissing, TransportLost: As `pipeline`.
+        """
+        letter, body, allowed = await orders.take()
+        if letter != "c":
+            return Returned(None)  # closed before it began
+        await self._send(Request("g", f"{allowed:04x}{expression}".encode()).encode(), emit)
+        while True:
+            outcome, kind = await self._outcome(emit)
+            if kind == _ITEM and isinstance(outcome, Returned):
+                await item(outcome.value)
+                allowed -= 1
+                if not allowed:
+                    letter, body, allowed = await orders.take()
+                    await self._prompt.send(Request(letter, body.encode()).encode())
+                continue
+            if kind == _EXITED or _interrupted(outcome):
+                await self._read_end()
+            elif not self._prompt.stray_question:
+                self.ready = True
+            return outcome
+
     async def leave(self, emit: Emit) -> None:
         """Go back to the raw prompt, if the board is in the loop."""
         if self.ready:
@@ -148,7 +177,7 @@ class Loop:
                 case Output(data):
                     await emit(data)
                 case Framed(kind) as framed if kind != _LEFT:
-                    return decode(framed), kind
+                    return decode(framed.inner if kind == _ITEM else framed), kind
                 case Ended(framed=False, restarted=False, error=error) if (
                     # Without an error, a caller has a function of that name.
                     not error or b"'_L'" in error or b"callable" in error

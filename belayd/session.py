@@ -19,15 +19,15 @@ from typing import Any
 
 from belayd import onboard, values
 from belayd.call import Call
-from belayd.errors import BoardUnresponsive, OutOfMemory, TransportLost
+from belayd.errors import BoardUnresponsive, OutOfMemory, TransportLost, Unsupported
+from belayd.iteration import Orders
 from belayd.loop import Loop, LoopMissing, Request, request_for
 from belayd.outcome import BoardRaised, Outcome, Raised, decode, raised_from
+from belayd.placing import Placing
 from belayd.prompt import ANSWER, BOOT, BURST_BYTES, Prompt
 from belayd.prompt import Emit as Emit
 from belayd.protocol.events import Ended, Framed
 from belayd.snapshot import Facts, facts_from
-from belayd.source import literal as source_literal
-from belayd.source import pieces
 from belayd.transport.contract import Traffic, Transport
 
 START = 20.0
@@ -37,8 +37,6 @@ RECOVER = 10.0
 LOOP_BYTES = 24 * 1024
 """Free heap from which on a board runs the loop, which takes about 2 kB on 32 bits."""
 _STATEMENTS, _EXPRESSION, _FUNCTION = 0, 1, 2  # what _B of onboard/runner.py is told to run
-_FRAME_BYTES = 22
-"""Of _B's call around what it runs: its name, the token, the kind, an end of text."""
 _HARD_RESET = """try:
  from machine import reset
 except ImportError:
@@ -74,6 +72,7 @@ class Session:
         # program can find them (micropython.qstr_info).
         self._token = "\x1e" + new_token(10)
         self._loop = Loop(board, self._prompt, self._token)
+        self._placing = Placing(board, self._prompt)
 
     @property
     def proven(self) -> bool:
@@ -145,6 +144,31 @@ class Session:
             )
             await settle(number, outcome)
 
+    async def iterate(
+        self, call: Call, orders: Orders, emit: Emit, item: Callable[[object], Awaitable[None]]
+    ) -> Outcome:
+        """Push the items that a call's result yields, as `orders` allow; return how it ended.
+
+        Raises:
+            Unsupported: The board has no room for the loop that pushes them.
+        """
+        if not (self._loops and Request("g", call.expression.encode()).fits):
+            raise Unsupported(
+                f"board {self._board!r} cannot push items: too little memory, no sys.stdin, or too long a call; "
+                "return a list instead",
+                board=self._board,
+            )
+        try:
+            outcome = await self._loop.iterate(call.expression, orders, emit, item)
+        except LoopMissing:
+            await self._prompt.prove(emit)
+            await self._install()
+            raise Unsupported(
+                f"board {self._board!r} had lost its loop; try again", board=self._board
+            ) from None
+        await self._see_after(emit)
+        return outcome
+
     async def command(self, source: str) -> bytes:
         """Run belayd's own text, which must hold no multi-line strings; return what it printed.
 
@@ -158,7 +182,7 @@ class Session:
         body = source.rstrip("\n").replace("\n", "\n ")
         text = f"{beginning}try:\n {body}{ending}"
         if not (self._prompt.raw_paste or len(text) < BURST_BYTES):
-            text = f"try:exec({await self._placed(beginning + source)}){ending}"
+            text = f"try:exec({await self._placing.place(beginning + source)}){ending}"
         framed, ended = await self._exchange(text.encode(), token.encode(), _discard)
         if framed is None or ended.error:
             exception = raised_from(ended.error)
@@ -200,7 +224,7 @@ class Session:
             BoardRaised: This board has no way to do it.
         """
         await self._loop.leave(emit)
-        source = f"exec({await self._placed(_HARD_RESET)})"
+        source = f"exec({await self._placing.place(_HARD_RESET)})"
         ended = await self._prompt.reset_chip(source.encode(), emit)
         if ended is not None and ended.error:
             raise BoardRaised(raised_from(ended.error))
@@ -227,12 +251,12 @@ class Session:
         await self._prompt.close()
 
     async def _execute(self, text: str, kind: int, emit: Emit) -> Outcome:
-        self._refuse_too_large(text)
+        self._placing.refuse_too_large(text, self.facts.memory_free_bytes)
         await self._loop.leave(emit)
         token = self._token
-        if kind == _FUNCTION and not self._takes_at_once(text):
+        if kind == _FUNCTION and not self._placing.at_once(text):
             kind = _EXPRESSION  # compiled from what was placed
-        code = f"lambda:{text}" if kind == _FUNCTION else await self._placed(text)
+        code = f"lambda:{text}" if kind == _FUNCTION else await self._placing.place(text)
         source = f"_B('{token}',{code},{kind})".encode()
         framed, ended = await self._exchange(source, token.encode(), emit)
         if framed is None and _runner_missing(ended):
@@ -247,31 +271,6 @@ class Session:
             f"board {self._board!r} restarted while the task ran; its names are gone: start over",
             board=self._board,
         )
-
-    def _takes_at_once(self, text: str) -> bool:
-        return self._prompt.raw_paste or len(source_literal(text).encode()) <= BURST_BYTES - _FRAME_BYTES
-
-    async def _placed(self, text: str) -> str:
-        """Return an expression whose value on the board is `text`, put there in pieces if need be.
-
-        Nothing acknowledges at a raw prompt without raw paste, and the input ring of
-        such a board drops what comes while it is full: so each piece is a command of
-        its own, that fits the ring even of a board that does not read at all.
-        """
-        if self._takes_at_once(text):
-            return source_literal(text)
-        assignment = "_b="
-        for piece in pieces(text, BURST_BYTES - len("_b+=''\x04")):
-            _, ended = await self._prompt.execute(f"{assignment}'{piece}'".encode(), None, _discard)
-            if ended.error or ended.restarted:
-                exception = raised_from(ended.error)
-                if exception.type_name != "MemoryError":
-                    raise BoardUnresponsive(
-                        f"board {self._board!r} misread {assignment!r}: {exception.message}"
-                    )
-                raise self._out_of_memory(len(text))
-            assignment = "_b+="
-        return "_b"
 
     async def _request(self, request: Request, emit: Emit) -> Outcome:
         outcomes: list[Outcome] = []
@@ -295,31 +294,17 @@ class Session:
             await self._prompt.prove(_discard)
             await self._install()
             await self._loop.pipeline(requests, emit, settle)
+        await self._see_after(partial(emit, len(requests) - 1))
+
+    async def _see_after(self, emit: Emit) -> None:
         if not self.proven and not self._prompt.stray_question:
-            await self._take_over_again(partial(emit, len(requests) - 1))
+            await self._take_over_again(emit)
 
     @property
     def _loops(self) -> bool:
         """Whether this board runs the resident loop: where input carries bytes and memory suffices."""
         free = self.facts.memory_free_bytes
         return "sys.stdin" in self.facts.modules and (free is None or free > LOOP_BYTES)
-
-    def _refuse_too_large(self, text: str) -> None:
-        free = self.facts.memory_free_bytes
-        # Old firmware buffers a whole command before it compiles it, and stops for good
-        # when that fails (seen on micro:bit v1: 3,000 bytes with 7 kB free).
-        if not self._prompt.raw_paste and free is not None and 4 * len(text) > free:
-            raise self._out_of_memory(len(text))
-
-    def _out_of_memory(self, length: int) -> OutOfMemory:
-        free = self.facts.memory_free_bytes or 0
-        return OutOfMemory(
-            f"board {self._board!r} had {free} bytes of memory free and cannot take {length} bytes of source; "
-            "send it in smaller parts",
-            board=self._board,
-            free_bytes=free,
-            source_bytes=length,
-        )
 
     async def _exchange(self, source: bytes, token: bytes, emit: Emit) -> tuple[Framed | None, Ended]:
         framed, ended = await self._prompt.execute(source, token, emit)

@@ -24,6 +24,11 @@ class Framed:
     kind: bytes
     payload: bytes
 
+    @property
+    def inner(self) -> Framed:
+        """The frame that this one's payload is."""
+        return Framed(self.payload[:1], self.payload[1:])
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:

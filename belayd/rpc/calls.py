@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from belayd import wire
+from belayd import values, wire
 from belayd.call import MOST_NAME, Call, prepare
 from belayd.errors import RequestInvalid
 from belayd.outcome import Outcome, Raised
@@ -23,6 +23,14 @@ def function_call(message: tasks_pb2.CallTaskRequest | tasks_pb2.FunctionCall) -
             for name, argument in message.keywords.items()
         },
     )
+
+
+def literal_of(message: values_pb2.Value) -> str:
+    """Return a value as a MicroPython literal; raises RequestInvalid."""
+    try:
+        return values.render(wire.from_value(message, "send"), "send")
+    except (ValueError, TypeError) as error:
+        raise RequestInvalid(str(error), field="send") from error
 
 
 def _argument(value: values_pb2.Value, field: str) -> object:

@@ -12,13 +12,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from belayd import wire
 from belayd.call import Call
 from belayd.errors import BelaydError, RequestInvalid, RunCancelled
+from belayd.iteration import Orders
 from belayd.outcome import Outcome
 from belayd.rpc import convert
-from belayd.rpc.calls import function_call, result_message
+from belayd.rpc.calls import function_call, literal_of, result_message
 from belayd.rpc.jobs import Jobs, left
-from belayd.run import Run
+from belayd.run import Job, Run
 from belayd.session import Emit, Session
 from belayd.v1 import tasks_pb2
 
@@ -34,6 +36,7 @@ class _Batch:
     calls: dict[int, Call | str]
     open: dict[int, None] = field(default_factory=dict)
     run: Run[None] | None = None
+    orders: Orders | None = None
 
 
 class Conversation:
@@ -91,8 +94,16 @@ class Conversation:
                 if step.WhichOneof("step") == "cancel":
                     self._cancel(step.id)
                     continue
+                if step.WhichOneof("step") == "order":
+                    self._order(step)
+                    continue
                 if step.id in self._batches or step.id in together:
                     raise RequestInvalid(f"id: a step called {step.id} has not ended", field="id")
+                if step.WhichOneof("step") == "iterate":
+                    self._submit(together, None)
+                    together = {}
+                    self._iterate(step)
+                    continue
                 call = _call(step)
                 if step.HasField("timeout") or not self._token:
                     self._submit(together, None)
@@ -125,6 +136,9 @@ class Conversation:
         async def job(session: Session, _: Emit) -> None:
             await session.converse(list(calls.values()), emit, settle)
 
+        self._queue(batch, job, timeout, sum(map(_held_bytes, calls.values())))
+
+    def _queue(self, batch: _Batch, job: Job[None], timeout: float | None, held_bytes: int) -> None:
         try:
             batch.run = self._jobs.submit_calls(
                 self._context,
@@ -132,14 +146,52 @@ class Conversation:
                 name=self._board,
                 lease_token=self._token,
                 timeout=timeout,
-                held_bytes=sum(map(_held_bytes, calls.values())),
+                held_bytes=held_bytes,
             )
         except BelaydError as error:
-            for step in ids:
+            for step in list(batch.open):
                 self._fail(step, error)
             return
-        self._batches |= dict.fromkeys(ids, batch)
+        self._batches |= dict.fromkeys(batch.open, batch)
         batch.run.outcome.add_done_callback(lambda outcome: self._ended(batch, outcome))
+
+    def _iterate(self, step: tasks_pb2.ConverseStep) -> None:
+        call, orders = function_call(step.iterate.call), Orders(step.iterate.credit)
+        batch = _Batch({step.id: call}, {step.id: None}, orders=orders)
+
+        async def pass_on(event: tasks_pb2.ConverseEvent, size: int) -> None:
+            await self._room.wait()
+            self._tell(event)
+            self._unread_bytes += size
+            if self._unread_bytes > MOST_UNREAD_BYTES:
+                self._room.clear()
+
+        async def emit(data: bytes) -> None:
+            await pass_on(tasks_pb2.ConverseEvent(id=number, output=data), len(data))
+
+        async def item(value: object) -> None:
+            event = tasks_pb2.ConverseEvent(id=number, item=wire.to_value(value))
+            await pass_on(event, event.ByteSize())
+
+        async def job(session: Session, _: Emit) -> None:
+            outcome = await session.iterate(call, orders, emit, item)
+            message = result_message(outcome, batch.run.queued if batch.run else 0.0, 0.0)
+            self._close(number, tasks_pb2.ConverseEvent(id=number, result=message))
+
+        number = step.id
+        self._queue(batch, job, convert.seconds(step, "timeout"), call.held_bytes)
+
+    def _order(self, step: tasks_pb2.ConverseStep) -> None:
+        batch = self._batches.get(step.id)
+        if batch is None or batch.orders is None:
+            return  # it has ended meanwhile
+        match step.order.WhichOneof("order"):
+            case "credit":
+                batch.orders.grant(step.order.credit)
+            case "send":
+                batch.orders.send(literal_of(step.order.send))
+            case "close":
+                batch.orders.close()
 
     def _ended(self, batch: _Batch, outcome: asyncio.Future[None]) -> None:
         """Settle what the job left open: an interrupt, an exit or a fault came before it."""

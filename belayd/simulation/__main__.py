@@ -25,7 +25,7 @@ from belayd.simulation.interpreter import InterpreterMissing, find_interpreter
 from belayd.simulation.link import Link, TerminalLink
 from belayd.simulation.pace import BaudPace, Pace, Unpaced
 from belayd.simulation.terminal import InheritedTerminal, PtyTerminal
-from belayd.simulation.webrepl import PASSWORD_BYTES, Webrepl
+from belayd.simulation.webrepl import PASSWORD_BYTES, DoorTaken, Webrepl
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     board.join(_links(options, folder, password, board.show))
     try:
         board.run()
-    except BoardFailure as error:
+    except (BoardFailure, DoorTaken) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -24,6 +24,10 @@ _READ_BYTES = 16384
 _FRAME_BYTES = 65535
 
 
+class DoorTaken(Exception):
+    """Somebody else listens on the port; the message says so."""
+
+
 class Webrepl:
     """The door; see `link.Link`.
 
@@ -61,8 +65,15 @@ class Webrepl:
         return False
 
     def open(self) -> str:
-        """Listen; return the URL."""
-        self._door = socket.create_server(("127.0.0.1", self._port), backlog=8)
+        """Listen; return the URL.
+
+        Raises:
+            DoorTaken: The port cannot be had.
+        """
+        try:
+            self._door = socket.create_server(("127.0.0.1", self._port), backlog=8)
+        except OSError as error:
+            raise DoorTaken(f"the WebREPL cannot listen on port {self._port}: {error.strerror}") from error
         self._door.setblocking(False)
         self._port = self._door.getsockname()[1]
         return f"ws://127.0.0.1:{self._port}"

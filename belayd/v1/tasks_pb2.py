@@ -26,7 +26,7 @@ from belayd.v1 import values_pb2 as belayd_dot_v1_dot_values__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x65layd/v1/tasks.proto\x12\tbelayd.v1\x1a\x16\x62\x65layd/v1/values.proto\x1a\x1egoogle/protobuf/duration.proto\"\x90\x01\n\x0eRunTaskRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x10\n\x06source\x18\x03 \x01(\tH\x00\x12\x14\n\nexpression\x18\x04 \x01(\tH\x00\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04\x63ode\"\xa8\x01\n\x0fRunTaskResponse\x12\'\n\x06queued\x18\x01 \x01(\x0b\x32\x15.belayd.v1.TaskQueuedH\x00\x12)\n\x07started\x18\x02 \x01(\x0b\x32\x16.belayd.v1.TaskStartedH\x00\x12\x10\n\x06output\x18\x03 \x01(\x0cH\x00\x12\'\n\x06result\x18\x04 \x01(\x0b\x32\x15.belayd.v1.TaskResultH\x00\x42\x06\n\x04step\"!\n\nTaskQueued\x12\x13\n\x0bjobs_before\x18\x01 \x01(\r\"\r\n\x0bTaskStarted\"\xbd\x01\n\nTaskResult\x12!\n\x05value\x18\x01 \x01(\x0b\x32\x10.belayd.v1.ValueH\x00\x12.\n\texception\x18\x02 \x01(\x0b\x32\x19.belayd.v1.BoardExceptionH\x00\x12)\n\x06queued\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03ran\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\t\n\x07outcome\"\x97\x02\n\x0f\x43\x61llTaskRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x12#\n\targuments\x18\x04 \x03(\x0b\x32\x10.belayd.v1.Value\x12:\n\x08keywords\x18\x05 \x03(\x0b\x32(.belayd.v1.CallTaskRequest.KeywordsEntry\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\x41\n\rKeywordsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.belayd.v1.Value:\x02\x38\x01\"]\n\x0f\x43onverseRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12&\n\x05steps\x18\x03 \x03(\x0b\x32\x17.belayd.v1.ConverseStep\"\xb6\x01\n\x0c\x43onverseStep\x12\n\n\x02id\x18\x01 \x01(\x04\x12\'\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x17.belayd.v1.FunctionCallH\x00\x12\x14\n\nexpression\x18\x03 \x01(\tH\x00\x12\'\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x15.belayd.v1.CancelStepH\x00\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04step\"\xc1\x01\n\x0c\x46unctionCall\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12#\n\targuments\x18\x02 \x03(\x0b\x32\x10.belayd.v1.Value\x12\x37\n\x08keywords\x18\x03 \x03(\x0b\x32%.belayd.v1.FunctionCall.KeywordsEntry\x1a\x41\n\rKeywordsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.belayd.v1.Value:\x02\x38\x01\"\x0c\n\nCancelStep\"<\n\x10\x43onverseResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.belayd.v1.ConverseEvent\"\x8a\x01\n\rConverseEvent\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12\'\n\x06result\x18\x03 \x01(\x0b\x32\x15.belayd.v1.TaskResultH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.belayd.v1.ConverseErrorH\x00\x42\x07\n\x05\x65vent\"\x95\x01\n\rConverseError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x34\n\x06\x66ields\x18\x03 \x03(\x0b\x32$.belayd.v1.ConverseError.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x10\x43\x61llTaskResponse\x12%\n\x06result\x18\x01 \x01(\x0b\x32\x15.belayd.v1.TaskResult\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12\x1c\n\x14output_dropped_bytes\x18\x03 \x01(\x04\x32\xdf\x01\n\x0bTaskService\x12\x42\n\x07RunTask\x12\x19.belayd.v1.RunTaskRequest\x1a\x1a.belayd.v1.RunTaskResponse0\x01\x12\x43\n\x08\x43\x61llTask\x12\x1a.belayd.v1.CallTaskRequest\x1a\x1b.belayd.v1.CallTaskResponse\x12G\n\x08\x43onverse\x12\x1a.belayd.v1.ConverseRequest\x1a\x1b.belayd.v1.ConverseResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x65layd/v1/tasks.proto\x12\tbelayd.v1\x1a\x16\x62\x65layd/v1/values.proto\x1a\x1egoogle/protobuf/duration.proto\"\x90\x01\n\x0eRunTaskRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x10\n\x06source\x18\x03 \x01(\tH\x00\x12\x14\n\nexpression\x18\x04 \x01(\tH\x00\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04\x63ode\"\xa8\x01\n\x0fRunTaskResponse\x12\'\n\x06queued\x18\x01 \x01(\x0b\x32\x15.belayd.v1.TaskQueuedH\x00\x12)\n\x07started\x18\x02 \x01(\x0b\x32\x16.belayd.v1.TaskStartedH\x00\x12\x10\n\x06output\x18\x03 \x01(\x0cH\x00\x12\'\n\x06result\x18\x04 \x01(\x0b\x32\x15.belayd.v1.TaskResultH\x00\x42\x06\n\x04step\"!\n\nTaskQueued\x12\x13\n\x0bjobs_before\x18\x01 \x01(\r\"\r\n\x0bTaskStarted\"\xbd\x01\n\nTaskResult\x12!\n\x05value\x18\x01 \x01(\x0b\x32\x10.belayd.v1.ValueH\x00\x12.\n\texception\x18\x02 \x01(\x0b\x32\x19.belayd.v1.BoardExceptionH\x00\x12)\n\x06queued\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03ran\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\t\n\x07outcome\"\x97\x02\n\x0f\x43\x61llTaskRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x12#\n\targuments\x18\x04 \x03(\x0b\x32\x10.belayd.v1.Value\x12:\n\x08keywords\x18\x05 \x03(\x0b\x32(.belayd.v1.CallTaskRequest.KeywordsEntry\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\x41\n\rKeywordsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.belayd.v1.Value:\x02\x38\x01\"]\n\x0f\x43onverseRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12&\n\x05steps\x18\x03 \x03(\x0b\x32\x17.belayd.v1.ConverseStep\"\x8b\x02\n\x0c\x43onverseStep\x12\n\n\x02id\x18\x01 \x01(\x04\x12\'\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x17.belayd.v1.FunctionCallH\x00\x12\x14\n\nexpression\x18\x03 \x01(\tH\x00\x12\'\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x15.belayd.v1.CancelStepH\x00\x12\'\n\x07iterate\x18\x06 \x01(\x0b\x32\x14.belayd.v1.IterationH\x00\x12*\n\x05order\x18\x07 \x01(\x0b\x32\x19.belayd.v1.IterationOrderH\x00\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04step\"\xc1\x01\n\x0c\x46unctionCall\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12#\n\targuments\x18\x02 \x03(\x0b\x32\x10.belayd.v1.Value\x12\x37\n\x08keywords\x18\x03 \x03(\x0b\x32%.belayd.v1.FunctionCall.KeywordsEntry\x1a\x41\n\rKeywordsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.belayd.v1.Value:\x02\x38\x01\"B\n\tIteration\x12%\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x17.belayd.v1.FunctionCall\x12\x0e\n\x06\x63redit\x18\x02 \x01(\r\"y\n\x0eIterationOrder\x12\x10\n\x06\x63redit\x18\x01 \x01(\rH\x00\x12 \n\x04send\x18\x02 \x01(\x0b\x32\x10.belayd.v1.ValueH\x00\x12*\n\x05\x63lose\x18\x03 \x01(\x0b\x32\x19.belayd.v1.CloseIterationH\x00\x42\x07\n\x05order\"\x10\n\x0e\x43loseIteration\"\x0c\n\nCancelStep\"<\n\x10\x43onverseResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.belayd.v1.ConverseEvent\"\xac\x01\n\rConverseEvent\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12\'\n\x06result\x18\x03 \x01(\x0b\x32\x15.belayd.v1.TaskResultH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.belayd.v1.ConverseErrorH\x00\x12 \n\x04item\x18\x05 \x01(\x0b\x32\x10.belayd.v1.ValueH\x00\x42\x07\n\x05\x65vent\"\x95\x01\n\rConverseError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x34\n\x06\x66ields\x18\x03 \x03(\x0b\x32$.belayd.v1.ConverseError.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x10\x43\x61llTaskResponse\x12%\n\x06result\x18\x01 \x01(\x0b\x32\x15.belayd.v1.TaskResult\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12\x1c\n\x14output_dropped_bytes\x18\x03 \x01(\x04\x32\xdf\x01\n\x0bTaskService\x12\x42\n\x07RunTask\x12\x19.belayd.v1.RunTaskRequest\x1a\x1a.belayd.v1.RunTaskResponse0\x01\x12\x43\n\x08\x43\x61llTask\x12\x1a.belayd.v1.CallTaskRequest\x1a\x1b.belayd.v1.CallTaskResponse\x12G\n\x08\x43onverse\x12\x1a.belayd.v1.ConverseRequest\x1a\x1b.belayd.v1.ConverseResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,23 +56,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONVERSEREQUEST']._serialized_start=934
   _globals['_CONVERSEREQUEST']._serialized_end=1027
   _globals['_CONVERSESTEP']._serialized_start=1030
-  _globals['_CONVERSESTEP']._serialized_end=1212
-  _globals['_FUNCTIONCALL']._serialized_start=1215
-  _globals['_FUNCTIONCALL']._serialized_end=1408
+  _globals['_CONVERSESTEP']._serialized_end=1297
+  _globals['_FUNCTIONCALL']._serialized_start=1300
+  _globals['_FUNCTIONCALL']._serialized_end=1493
   _globals['_FUNCTIONCALL_KEYWORDSENTRY']._serialized_start=867
   _globals['_FUNCTIONCALL_KEYWORDSENTRY']._serialized_end=932
-  _globals['_CANCELSTEP']._serialized_start=1410
-  _globals['_CANCELSTEP']._serialized_end=1422
-  _globals['_CONVERSERESPONSE']._serialized_start=1424
-  _globals['_CONVERSERESPONSE']._serialized_end=1484
-  _globals['_CONVERSEEVENT']._serialized_start=1487
-  _globals['_CONVERSEEVENT']._serialized_end=1625
-  _globals['_CONVERSEERROR']._serialized_start=1628
-  _globals['_CONVERSEERROR']._serialized_end=1777
-  _globals['_CONVERSEERROR_FIELDSENTRY']._serialized_start=1732
-  _globals['_CONVERSEERROR_FIELDSENTRY']._serialized_end=1777
-  _globals['_CALLTASKRESPONSE']._serialized_start=1779
-  _globals['_CALLTASKRESPONSE']._serialized_end=1882
-  _globals['_TASKSERVICE']._serialized_start=1885
-  _globals['_TASKSERVICE']._serialized_end=2108
+  _globals['_ITERATION']._serialized_start=1495
+  _globals['_ITERATION']._serialized_end=1561
+  _globals['_ITERATIONORDER']._serialized_start=1563
+  _globals['_ITERATIONORDER']._serialized_end=1684
+  _globals['_CLOSEITERATION']._serialized_start=1686
+  _globals['_CLOSEITERATION']._serialized_end=1702
+  _globals['_CANCELSTEP']._serialized_start=1704
+  _globals['_CANCELSTEP']._serialized_end=1716
+  _globals['_CONVERSERESPONSE']._serialized_start=1718
+  _globals['_CONVERSERESPONSE']._serialized_end=1778
+  _globals['_CONVERSEEVENT']._serialized_start=1781
+  _globals['_CONVERSEEVENT']._serialized_end=1953
+  _globals['_CONVERSEERROR']._serialized_start=1956
+  _globals['_CONVERSEERROR']._serialized_end=2105
+  _globals['_CONVERSEERROR_FIELDSENTRY']._serialized_start=2060
+  _globals['_CONVERSEERROR_FIELDSENTRY']._serialized_end=2105
+  _globals['_CALLTASKRESPONSE']._serialized_start=2107
+  _globals['_CALLTASKRESPONSE']._serialized_end=2210
+  _globals['_TASKSERVICE']._serialized_start=2213
+  _globals['_TASKSERVICE']._serialized_end=2436
 # @@protoc_insertion_point(module_scope)

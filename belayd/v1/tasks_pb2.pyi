@@ -261,6 +261,8 @@ class ConverseStep(google.protobuf.message.Message):
     CALL_FIELD_NUMBER: builtins.int
     EXPRESSION_FIELD_NUMBER: builtins.int
     CANCEL_FIELD_NUMBER: builtins.int
+    ITERATE_FIELD_NUMBER: builtins.int
+    ORDER_FIELD_NUMBER: builtins.int
     TIMEOUT_FIELD_NUMBER: builtins.int
     id: builtins.int
     """Chosen by the client, unlike any other in the stream that has not ended."""
@@ -278,6 +280,16 @@ class ConverseStep(google.protobuf.message.Message):
         """
 
     @property
+    def iterate(self) -> global___Iteration:
+        """Calls a function and pushes what its result yields, as far as credit allows.
+        The board is busy with it until it ends.
+        """
+
+    @property
+    def order(self) -> global___IterationOrder:
+        """More for the iteration whose id it stands beside. Itself gets no answer."""
+
+    @property
     def timeout(self) -> google.protobuf.duration_pb2.Duration:
         """How long queueing and running may take; absent for no limit. A step that has
         one goes to the board by itself.
@@ -290,11 +302,13 @@ class ConverseStep(google.protobuf.message.Message):
         call: global___FunctionCall | None = ...,
         expression: builtins.str = ...,
         cancel: global___CancelStep | None = ...,
+        iterate: global___Iteration | None = ...,
+        order: global___IterationOrder | None = ...,
         timeout: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["call", b"call", "cancel", b"cancel", "expression", b"expression", "step", b"step", "timeout", b"timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["call", b"call", "cancel", b"cancel", "expression", b"expression", "id", b"id", "step", b"step", "timeout", b"timeout"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["step", b"step"]) -> typing.Literal["call", "expression", "cancel"] | None: ...
+    def HasField(self, field_name: typing.Literal["call", b"call", "cancel", b"cancel", "expression", b"expression", "iterate", b"iterate", "order", b"order", "step", b"step", "timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["call", b"call", "cancel", b"cancel", "expression", b"expression", "id", b"id", "iterate", b"iterate", "order", b"order", "step", b"step", "timeout", b"timeout"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["step", b"step"]) -> typing.Literal["call", "expression", "cancel", "iterate", "order"] | None: ...
 
 global___ConverseStep = ConverseStep
 
@@ -347,6 +361,75 @@ class FunctionCall(google.protobuf.message.Message):
 global___FunctionCall = FunctionCall
 
 @typing.final
+class Iteration(google.protobuf.message.Message):
+    """A call whose result is iterated over."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: builtins.int
+    CREDIT_FIELD_NUMBER: builtins.int
+    credit: builtins.int
+    """How many items may come before an order: 1 goes in step with the caller."""
+    @property
+    def call(self) -> global___FunctionCall:
+        """The call; its result is a generator or anything else that iter() takes."""
+
+    def __init__(
+        self,
+        *,
+        call: global___FunctionCall | None = ...,
+        credit: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["call", b"call"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["call", b"call", "credit", b"credit"]) -> None: ...
+
+global___Iteration = Iteration
+
+@typing.final
+class IterationOrder(google.protobuf.message.Message):
+    """What a caller wants of a running iteration."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CREDIT_FIELD_NUMBER: builtins.int
+    SEND_FIELD_NUMBER: builtins.int
+    CLOSE_FIELD_NUMBER: builtins.int
+    credit: builtins.int
+    """So many more items may come. The end comes only while credit is left."""
+    @property
+    def send(self) -> belayd.v1.values_pb2.Value:
+        """Send this into the generator, once what was allowed has come; one more item may come."""
+
+    @property
+    def close(self) -> global___CloseIteration:
+        """Close the generator, once what was allowed has come; its finally clauses run."""
+
+    def __init__(
+        self,
+        *,
+        credit: builtins.int = ...,
+        send: belayd.v1.values_pb2.Value | None = ...,
+        close: global___CloseIteration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["close", b"close", "credit", b"credit", "order", b"order", "send", b"send"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["close", b"close", "credit", b"credit", "order", b"order", "send", b"send"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["order", b"order"]) -> typing.Literal["credit", "send", "close"] | None: ...
+
+global___IterationOrder = IterationOrder
+
+@typing.final
+class CloseIteration(google.protobuf.message.Message):
+    """Closes an iteration."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___CloseIteration = CloseIteration
+
+@typing.final
 class CancelStep(google.protobuf.message.Message):
     """Cancels the step whose id it stands beside."""
 
@@ -388,6 +471,7 @@ class ConverseEvent(google.protobuf.message.Message):
     OUTPUT_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    ITEM_FIELD_NUMBER: builtins.int
     id: builtins.int
     """The step's id."""
     output: builtins.bytes
@@ -400,6 +484,10 @@ class ConverseEvent(google.protobuf.message.Message):
     def error(self) -> global___ConverseError:
         """Why it did not."""
 
+    @property
+    def item(self) -> belayd.v1.values_pb2.Value:
+        """What an iteration yielded."""
+
     def __init__(
         self,
         *,
@@ -407,10 +495,11 @@ class ConverseEvent(google.protobuf.message.Message):
         output: builtins.bytes = ...,
         result: global___TaskResult | None = ...,
         error: global___ConverseError | None = ...,
+        item: belayd.v1.values_pb2.Value | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["error", b"error", "event", b"event", "output", b"output", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "event", b"event", "id", b"id", "output", b"output", "result", b"result"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["output", "result", "error"] | None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "event", b"event", "item", b"item", "output", b"output", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "event", b"event", "id", b"id", "item", b"item", "output", b"output", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["output", "result", "error", "item"] | None: ...
 
 global___ConverseEvent = ConverseEvent
 

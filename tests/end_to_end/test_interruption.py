@@ -121,6 +121,19 @@ def test_an_endless_loop_ends_when_its_client_is_closed(lab) -> None:
     assert len(ended) == 1
 
 
+def test_a_clients_calls_go_on_after_its_own_ctrl_c(lab) -> None:
+    client = lab.connect()
+    before = [client.call("sim-1", "len", "x" * n) for n in range(6)]  # enough to share a stream
+
+    def leave(data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.run("sim-1", FOREVER, output=leave)
+
+    assert [*before, client.call("sim-1", "len", "x" * 6, timeout=30)] == list(range(7))
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)], ids=["killed", "ctrl-c"]
 )

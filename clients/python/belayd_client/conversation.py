@@ -59,7 +59,9 @@ class Conversation:
     @property
     def broken(self) -> bool:
         """Whether the stream has ended; a new conversation is needed then."""
-        return self._failure is not None
+        # A stream that ends while nobody reads (a Ctrl-C dropped its channel, the daemon
+        # restarted) has told nobody yet.
+        return self._failure is not None or not self._stream.is_active()
 
     def call(
         self,
