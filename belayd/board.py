@@ -73,7 +73,7 @@ class Board:
         self._backoff = backoff
         self._opener: Opener | None = None
         self._address = ""
-        self._queue = Queue(identity.name, self._report)
+        self._queue = Queue(identity.name, lambda run, why: events.publish(ended(identity.name, run, why)))
         self._running: Run[Any] | None = None
         self._wake = asyncio.Event()
         self._session: Session | None = None
@@ -308,7 +308,7 @@ class Board:
             )
         self._running = None
         run.end(loop.time(), result)
-        self._report(run, result)
+        self._events.publish(ended(self.name, run, result))
         if lost is not None:
             raise lost
         if session.restarts > restarts:
@@ -320,9 +320,6 @@ class Board:
         self.last_seen = datetime.now(UTC)
         if not self._queue:
             self._change(BoardState.READY, "")
-
-    def _report(self, run: Run[Any], result: object) -> None:
-        self._events.publish(ended(self.name, run, result))
 
     async def _recover(self, session: Session) -> None:
         self._change(BoardState.RECOVERING, "")

@@ -67,7 +67,7 @@ class Conversation:
                 self._room.set()
                 if events:
                     await self._context.write(tasks_pb2.ConverseResponse(events=events))
-                elif reading.done() and not self._batches:
+                if reading.done() and not self._batches and not self._events:
                     return reading.result()
         finally:
             reading.cancel()

@@ -44,7 +44,7 @@ class Stream:
     def events(self, ends: int) -> list[tasks_pb2.ConverseEvent]:
         """Return the events up to the one that ends that many steps."""
         events: list[tasks_pb2.ConverseEvent] = []
-        while sum(event.WhichOneof("event") != "output" for event in events) < ends:
+        while sum(event.WhichOneof("event") in ("result", "error") for event in events) < ends:
             events.extend(next(self.call).events)
         return events
 
@@ -191,6 +191,87 @@ def test_a_bad_step_fails_alone(leased, bad: tasks_pb2.ConverseStep, reason: str
     events = {event.id: event for event in stream.events(2) if event.WhichOneof("event") != "output"}
     assert events[7].error.reason == reason
     assert value(events[8]) == 3
+
+
+GENERATORS = """
+closed = []
+def count(n):
+    try:
+        for i in range(n):
+            yield i
+    finally:
+        closed.append(n)
+def echo():
+    got = None
+    while True:
+        got = yield got
+"""
+
+
+def iterate(number: int, function: str, *arguments: object, credit: int) -> tasks_pb2.ConverseStep:
+    made = tasks_pb2.ConverseStep(id=number)
+    made.iterate.call.function = function
+    made.iterate.call.arguments.extend(map(wire.to_value, arguments))
+    made.iterate.credit = credit
+    return made
+
+
+def order(number: int, **what: object) -> tasks_pb2.ConverseStep:
+    return tasks_pb2.ConverseStep(id=number, order=tasks_pb2.IterationOrder(**what))
+
+
+def items(events: list[tasks_pb2.ConverseEvent]) -> list[object]:
+    return [wire.from_value(event.item) for event in events if event.WhichOneof("event") == "item"]
+
+
+@pytest.fixture
+def generators(lab) -> Iterator[tuple[str, Stream]]:
+    with lab.client.acquire("sim-1", wait=PATIENCE) as lease:
+        lab.client.run("sim-1", GENERATORS, lease=lease)
+        yield lease.token, Stream(lab.channel(), "sim-1", lease.token)
+
+
+def received(stream: Stream, count: int) -> list[tasks_pb2.ConverseEvent]:
+    events: list[tasks_pb2.ConverseEvent] = []
+    while len(events) < count:
+        events.extend(next(stream.call).events)
+    return events
+
+
+def test_items_come_in_order_to_the_end(generators) -> None:
+    _, stream = generators
+    stream.send(iterate(1, "count", 1000, credit=5000))
+    events = stream.events(1)
+    assert items(events) == list(range(1000))
+    assert wire.from_value(events[-1].result.value) is None
+
+
+def test_no_more_items_come_than_were_allowed_and_a_close_runs_finally(lab, generators) -> None:
+    token, stream = generators
+    stream.send(iterate(1, "count", 1000, credit=3))
+    assert items(received(stream, 3)) == [0, 1, 2]
+    stream.send(order(1, credit=2))
+    assert items(received(stream, 2)) == [3, 4]
+    stream.send(order(1, close=tasks_pb2.CloseIteration()))
+    assert items(stream.events(1)) == []
+    assert lab.client.evaluate("sim-1", "closed", lease=token) == [1000]
+
+
+def test_values_are_sent_into_a_generator_in_step(generators) -> None:
+    _, stream = generators
+    stream.send(iterate(1, "echo", credit=1))
+    assert items(received(stream, 1)) == [None]
+    for value_sent in ("a", 2, [3.5, None]):
+        stream.send(order(1, send=wire.to_value(value_sent)))
+        assert items(received(stream, 1)) == [value_sent]
+
+
+def test_a_generator_that_is_left_alone_is_closed_and_the_board_serves_on(lab, generators) -> None:
+    token, stream = generators
+    stream.send(iterate(1, "count", 10, credit=1))
+    assert items(received(stream, 1)) == [0]
+    stream.call.cancel()
+    assert lab.client.evaluate("sim-1", "closed", lease=token, timeout=PATIENCE) == [10]
 
 
 def test_a_stream_without_a_board_is_refused(lab) -> None:
