@@ -159,14 +159,6 @@ def test_what_a_task_raises_bears_the_boards_traceback(device: Device) -> None:
     assert (caught.value.type_name, caught.value.message) == ("ValueError", "why")
 
 
-def test_a_generator_task_is_refused(device: Device) -> None:
-    with pytest.raises(NotImplementedError, match="generator"):
-
-        @device.task
-        def count():
-            yield 1
-
-
 def test_after_a_loss_the_next_call_raises_and_nothing_is_set_up_again(lab) -> None:
     with Device(f"{lab.address}/pico-1", ttl=0.3) as device:
 

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from belayd_client.source import function_source, is_expression
+from belayd_client.source import function_source, is_expression, takes_values
 
 
 def marked(*_: object, **__: object):
@@ -117,12 +117,12 @@ def test_what_is_no_function_of_its_own_is_refused(function, error, words) -> No
         function_source(function)
 
 
-def test_a_generator_is_refused_with_what_to_do() -> None:
-    def items():
-        yield 1
-
-    with pytest.raises(NotImplementedError, match=r"items is a generator.*return a list"):
-        function_source(items)
+@pytest.mark.parametrize(
+    ("body", "takes"),
+    [("yield 1", False), ("x = yield", True), ("for i in f(): yield i", False), ("print((yield 1))", True)],
+)
+def test_a_generator_that_is_sent_values_is_told_from_one_that_is_not(body: str, takes: bool) -> None:
+    assert takes_values(f"def items():\n    {body}\n") is takes
 
 
 def test_a_coroutine_is_refused() -> None:

@@ -268,6 +268,53 @@ def test_a_soft_reset_clears_the_boards_names(client: Client) -> None:
         client.evaluate("sim-1", "left_over")
 
 
+def test_generator_tasks_yield_in_order_take_values_and_are_closed(address: str) -> None:
+    with Device(f"{address}/sim-1") as device:
+        device("closed = []")
+
+        @device.task
+        def count(n):
+            i = 0
+            try:
+                while i < n:
+                    yield i
+                    i += 1
+            finally:
+                closed.append(n)  # noqa: F821
+
+        @device.task
+        def total():
+            got = 0
+            while True:
+                got += yield got
+
+        assert list(count(500)) == list(range(500))
+        early = count(10_000)
+        assert [next(early) for _ in range(3)] == [0, 1, 2]
+        early.close()
+        assert device("closed") == [500, 10_000]
+        running = total()
+        assert [next(running), running.send(20), running.send(22)] == [0, 20, 42]
+        running.close()
+        with pytest.raises(StopIteration):
+            next(count(0))
+        assert device("6 * 7") == 42
+
+
+def test_a_generator_task_that_raises_raises_after_its_items(address: str) -> None:
+    with Device(f"{address}/sim-1") as device:
+
+        @device.task
+        def fails():
+            yield 1
+            raise ValueError("no more")
+
+        items = fails()
+        assert next(items) == 1
+        with pytest.raises(PyboardException, match="no more"):
+            next(items)
+
+
 def test_a_device_program_runs_on_the_board(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     with Device(f"{address}/label:rack=2") as device:
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from belayd.v1 import boards_pb2, boards_pb2_grpc, daemon_pb2, daemon_pb2_grpc, leases_pb2
@@ -273,6 +273,22 @@ class Client:
         """As `call`, for arguments in a sequence and keywords of any name, "timeout" too."""
         return self._tasks.call(
             board, function, arguments, keywords, token=_token(lease), timeout=timeout, output=output
+        )
+
+    def iterate(
+        self,
+        board: str,
+        function: str,
+        arguments: Sequence[object] = (),
+        keywords: Mapping[str, object] = MappingProxyType({}),
+        *,
+        window: int = 64,
+        lease: Lease | str | None = None,
+        output: Callable[[bytes], object] | None = None,
+    ) -> Generator[object, object, None]:
+        """Return a generator over what a function yields, up to `window` items ahead; `send` needs 1."""
+        return self._tasks.iterate(
+            board, function, arguments, keywords, token=_token(lease), window=window, output=output
         )
 
     def deploy(

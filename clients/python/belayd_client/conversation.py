@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import grpc
 
-from belayd.v1 import tasks_pb2, tasks_pb2_grpc
+from belayd.v1 import tasks_pb2, tasks_pb2_grpc, values_pb2
 from belayd_client.board import resource
 from belayd_client.errors import ConnectionLost
+from belayd_client.iteration import Items
 from belayd_client.link import Link
 from belayd_client.results import value_of
 from belayd_client.status import from_reason, from_rpc_error
@@ -27,15 +29,17 @@ MOST_STEPS = 500
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A call under way: what it printed, and how it ended once it has."""
+class Waiting:
+    """A call under way: what it printed, what it yielded, and how it ended once it has."""
 
     output: list[bytes] = field(default_factory=list)
+    items: deque[values_pb2.Value] = field(default_factory=deque)
     result: tasks_pb2.TaskResult | None = None
     error: Exception | None = None
 
     @property
     def ended(self) -> bool:
+        """Whether nothing more will come."""
         return self.result is not None or self.error is not None
 
 
@@ -47,7 +51,7 @@ class Conversation:
         self._board = board
         self._token = token
         self._steps: queue.SimpleQueue[tasks_pb2.ConverseStep | None] = queue.SimpleQueue()
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, Waiting] = {}
         self._number = 0
         self._changed = threading.Condition()
         self._reading = False
@@ -72,24 +76,62 @@ class Conversation:
         output: Callable[[bytes], object] | None,
     ) -> object:
         """Return what a function on the board returns; what it prints comes to `output` at the end."""
-        from belayd import wire  # Late: 28 ms that only calls and values need.
-
         step = tasks_pb2.ConverseStep(timeout=to_duration(timeout))
-        step.call.function = function
-        step.call.arguments.extend(
-            wire.to_value(item, f"argument {n}") for n, item in enumerate(arguments, 1)
-        )
-        for name, value in keywords.items():
-            step.call.keywords[name].CopyFrom(wire.to_value(value, name))
-        waiting = self._send(step)
+        _fill(step.call, function, arguments, keywords)
+        waiting = self.send(step)
+        while not waiting.ended:
+            self.wait(waiting)
+        return self.settle(waiting, output)
+
+    def iterate(
+        self,
+        function: str,
+        arguments: Sequence[object],
+        keywords: Mapping[str, object],
+        window: int,
+        output: Callable[[bytes], object] | None,
+    ) -> Items:
+        """Return a generator over what a function on the board yields."""
+        step = tasks_pb2.ConverseStep()
+        _fill(step.iterate.call, function, arguments, keywords)
+        return Items(self, step, window, output)
+
+    def send(self, step: tasks_pb2.ConverseStep) -> Waiting:
+        """Send a step, numbered here, and return what to wait for."""
+        with self._changed:
+            if self._failure is not None:
+                raise self._failure
+            self._number += 1
+            step.id = self._number
+            waiting = self._waiting[step.id] = Waiting()
+        self._steps.put(step)
+        return waiting
+
+    def order(self, step: tasks_pb2.ConverseStep) -> None:
+        """Send an order to a step that is under way."""
+        self._steps.put(step)
+
+    def wait(self, waiting: Waiting) -> None:
+        """Wait until something has come for a call, or for any other.
+
+        Whoever leaves early, by Ctrl-C say, ends the stream and interrupts the board.
+        """
         try:
             self._wait(waiting)
         except BaseException:
-            self.close()  # whoever leaves early, by Ctrl-C say, interrupts the board
+            self.close()
             raise
+
+    def pass_on(self, waiting: Waiting, output: Callable[[bytes], object] | None) -> None:
+        """Give `output` what was printed so far."""
+        printed, waiting.output = waiting.output, []
         if output:
-            for data in waiting.output:
+            for data in printed:
                 output(data)
+
+    def settle(self, waiting: Waiting, output: Callable[[bytes], object] | None) -> object:
+        """Return the value of a call that has ended, or raise what it ended with."""
+        self.pass_on(waiting, output)
         if waiting.error is not None:
             raise waiting.error
         assert waiting.result is not None
@@ -99,16 +141,6 @@ class Conversation:
         """End the stream; calls under way end as cancelled, and the daemon interrupts the board."""
         self._steps.put(None)
         self._stream.cancel()
-
-    def _send(self, step: tasks_pb2.ConverseStep) -> _Waiting:
-        with self._changed:
-            if self._failure is not None:
-                raise self._failure
-            self._number += 1
-            step.id = self._number
-            waiting = self._waiting[step.id] = _Waiting()
-        self._steps.put(step)
-        return waiting
 
     def _requests(self) -> Iterator[tasks_pb2.ConverseRequest]:
         request = tasks_pb2.ConverseRequest(board=resource(self._board), lease_token=self._token)
@@ -125,20 +157,19 @@ class Conversation:
             yield request
             request = tasks_pb2.ConverseRequest()
 
-    def _wait(self, waiting: _Waiting) -> None:
-        while not waiting.ended:
+    def _wait(self, waiting: Waiting) -> None:
+        with self._changed:
+            while self._reading and not (waiting.ended or waiting.items):
+                self._changed.wait()
+            if waiting.ended or waiting.items:
+                return
+            self._reading = True
+        try:
+            self._read()
+        finally:
             with self._changed:
-                while self._reading and not waiting.ended:
-                    self._changed.wait()
-                if waiting.ended:
-                    return
-                self._reading = True
-            try:
-                self._read()
-            finally:
-                with self._changed:
-                    self._reading = False
-                    self._changed.notify_all()
+                self._reading = False
+                self._changed.notify_all()
 
     def _read(self) -> None:
         try:
@@ -162,6 +193,9 @@ class Conversation:
             case "output":
                 waiting.output.append(event.output)
                 return
+            case "item":
+                waiting.items.append(event.item)
+                return
             case "result":
                 waiting.result = event.result
             case _:
@@ -175,3 +209,14 @@ class Conversation:
             for waiting in self._waiting.values():
                 waiting.error = error
             self._waiting.clear()
+
+
+def _fill(
+    call: tasks_pb2.FunctionCall, function: str, arguments: Sequence[object], keywords: Mapping[str, object]
+) -> None:
+    from belayd import wire  # Late: 28 ms that only calls and values need.
+
+    call.function = function
+    call.arguments.extend(wire.to_value(item, f"argument {n}") for n, item in enumerate(arguments, 1))
+    for name, value in keywords.items():
+        call.keywords[name].CopyFrom(wire.to_value(value, name))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import codecs
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -22,9 +23,12 @@ from belayd_client.client import Client
 from belayd_client.errors import BelaydError, BoardException
 from belayd_client.lease import Lease
 from belayd_client.lineends import LineEnds
-from belayd_client.source import function_source, is_expression
+from belayd_client.source import function_source, is_expression, takes_values
 
 PyboardException = BoardException
+
+WINDOW = 64
+"""Items of a generator task that may be on their way before they are asked for."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -170,13 +174,13 @@ class Device:
     ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
         """Define a function on the board, once and now; calling it then runs it there.
 
-        Arguments and results are typed values: numbers, text, bytes, and lists,
+        A generator's items come as they are asked for, some in advance unless values
+        are sent into it. Arguments and results are typed values: numbers, text, bytes, and lists,
         tuples, sets and dicts of them. What it prints appears here. `register`
         makes it an attribute of the device too; the other options are taken for
         Belay's programs and change nothing.
 
         Raises:
-            NotImplementedError: It is a generator.
             PyboardException: The board cannot compile it.
         """
         if function is None:
@@ -211,6 +215,18 @@ class Device:
         name = function.__name__
         self._client.run(self.name, source, lease=self._lease, timeout=self._timeout)
 
+        if inspect.isgeneratorfunction(function):
+            window = 1 if takes_values(source) else WINDOW
+
+            @functools.wraps(function)
+            def iterate(*args: P.args, **kwargs: P.kwargs) -> R:
+                items = self._client.iterate(
+                    self.name, name, args, kwargs, window=window, lease=self._lease, output=_Prints(...).write
+                )
+                return cast(R, items)
+
+            return self._register(name, iterate, register)
+
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             with _Prints(...) as prints:
@@ -225,6 +241,9 @@ class Device:
                 )
             return cast(R, value)
 
+        return self._register(name, call, register)
+
+    def _register(self, name: str, call: Callable[P, R], register: bool) -> Callable[P, R]:
         if register and not hasattr(self, name):
             setattr(self, name, call)
         return call

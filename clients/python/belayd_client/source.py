@@ -19,7 +19,6 @@ def function_source(function: Callable[..., object]) -> str:
 
     Raises:
         TypeError: It is no plain function: a lambda, a coroutine or a class.
-        NotImplementedError: It is a generator, which cannot run on a board yet.
         OSError: Its source cannot be found, as in an interactive interpreter.
     """
     if not inspect.isfunction(function):
@@ -27,10 +26,6 @@ def function_source(function: Callable[..., object]) -> str:
     name = function.__name__
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{name} is async; a task must be a plain function")
-    if inspect.isgeneratorfunction(function):
-        raise NotImplementedError(
-            f"{name} is a generator; generator tasks are not supported yet, return a list instead"
-        )
     try:
         lines = inspect.getsource(function).rstrip("\n").split("\n")
     except OSError:
@@ -48,6 +43,13 @@ def function_source(function: Callable[..., object]) -> str:
         return "\n".join(["if 1:", *body]) + "\n"
     margin = body[0][: len(body[0]) - len(body[0].lstrip())]
     return "\n".join(line.removeprefix(margin) for line in body) + "\n"
+
+
+def takes_values(source: str) -> bool:
+    """Tell whether a generator's source uses what is sent into it: a yield that stands for a value."""
+    tree = _parse(source, "exec")
+    plain = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return any(isinstance(node, ast.Yield) and id(node) not in plain for node in ast.walk(tree))
 
 
 def is_expression(code: str) -> bool:

@@ -15,6 +15,7 @@ from belayd.v1 import tasks_pb2, tasks_pb2_grpc
 from belayd_client.board import resource
 from belayd_client.conversation import Conversation
 from belayd_client.errors import ConnectionLost, Unsupported
+from belayd_client.iteration import Items
 from belayd_client.link import Link
 from belayd_client.results import value_of
 from belayd_client.times import to_duration
@@ -107,6 +108,23 @@ class Tasks:
             board, function, arguments, keywords, token=token, timeout=timeout, output=output
         )
 
+    def iterate(
+        self,
+        board: str,
+        function: str,
+        arguments: Sequence[object],
+        keywords: Mapping[str, object],
+        *,
+        token: str,
+        window: int,
+        output: Callable[[bytes], object] | None,
+    ) -> Items:
+        """Return a generator over what a function on the board yields."""
+        conversation = self._conversation(board, token, at_once=True)
+        if conversation is None:
+            raise Unsupported(f"belayd at {self._link.address} cannot push items; it is an older one")
+        return conversation.iterate(function, arguments, keywords, window, output)
+
     def close(self) -> None:
         """End the streams; calls under way end as cancelled."""
         with self._lock:
@@ -114,7 +132,7 @@ class Tasks:
         for conversation in conversations.values():
             conversation.close()
 
-    def _conversation(self, board: str, token: str) -> Conversation | None:
+    def _conversation(self, board: str, token: str, *, at_once: bool = False) -> Conversation | None:
         """Return the stream for calls under a token, opened once it pays."""
         key = (board, token)
         with self._lock:
@@ -125,7 +143,7 @@ class Tasks:
             if len(self._calls) > MOST_COUNTED:
                 self._calls.clear()
             self._calls[key] += 1
-            if not self._conversing or self._calls[key] < PAYS_AFTER:
+            if not self._conversing or not (at_once or self._calls[key] >= PAYS_AFTER):
                 return None
             conversation = self._conversations[key] = Conversation(self._link, board, token)
             if len(self._conversations) > MOST_STREAMS:
