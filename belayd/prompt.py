@@ -154,8 +154,15 @@ class Prompt:
         self._repl.restart()
         await self._send()
         try:
-            async with asyncio.timeout(BOOT):
-                await self._read_outcome(emit)
+            async with asyncio.timeout(ANSWER) as limit:
+                while True:
+                    for event in await self.step():
+                        # It answers at once that it restarts; then boot.py has its time.
+                        limit.reschedule(asyncio.get_running_loop().time() + BOOT)
+                        if isinstance(event, Output):
+                            await emit(event.data)
+                    if not self._repl.open:
+                        break
         except TimeoutError:
             raise self._silent("did not come back after a soft reset; does its boot.py end?") from None
         await self.prove(emit)

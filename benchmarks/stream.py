@@ -67,11 +67,10 @@ def main() -> None:
                 i += 1
 
         ours("def add(a, b): return a + b")
+        few, calls = items // 50, items // 10
         for _ in range(ROUNDS):
-            few = items // 50
             rates["Belay items/s"].append(rate(few, lambda: check(their_count(few), few)))
             rates["belayd items/s"].append(rate(items, lambda: check(count(items), items)))
-            calls = items // 10
             with ThreadPoolExecutor(THREADS) as pool:
                 rates["belayd calls/s, 16 threads"].append(
                     rate(

@@ -18,6 +18,9 @@ from google.rpc import error_details_pb2, status_pb2
 from belayd import errors
 
 DOMAIN = "belayd"
+MOST_MESSAGE = 800
+MOST_FIELD = 200
+"""Characters; a status travels in trailers, of which clients take 8 KiB, and texts may quote callers."""
 
 CODES: Mapping[type[errors.BelaydError], grpc.StatusCode] = MappingProxyType(
     {
@@ -55,24 +58,30 @@ _RETRY_AFTER = {errors.BoardOffline: 2.0, errors.Draining: 5.0, errors.QueueFull
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.BelaydError) -> NoReturn:
     """End the RPC with `error`."""
-    code = CODES[type(error)]
-    details = status_of(error).SerializeToString()
-    await context.abort(code, error.message, (("grpc-status-details-bin", details),))
+    status = status_of(error)
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(CODES[type(error)], status.message, details)
 
 
 def status_of(error: errors.BelaydError) -> status_pb2.Status:
     """Return the status that tells of `error`."""
     code: int = CODES[type(error)].value[0]
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.fields)
-    status = status_pb2.Status(code=code, message=error.message, details=[_packed(info)])
+    message = _cut(error.message, MOST_MESSAGE)
+    fields = {name: _cut(value, MOST_FIELD) for name, value in error.fields.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=fields)
+    status = status_pb2.Status(code=code, message=message, details=[_packed(info)])
     if seconds := _RETRY_AFTER.get(type(error)):
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(seconds * 1e9))
         status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
     if field := error.fields.get("field"):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=error.message)
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
         status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
     return status
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _packed(message: Any) -> any_pb2.Any:

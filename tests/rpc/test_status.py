@@ -48,6 +48,13 @@ def test_a_status_carries_exactly_one_error_info(leaf: type[errors.BelaydError])
     assert status.message == "what happened"
 
 
+def test_a_status_that_quotes_a_callers_megabyte_still_fits_the_trailers() -> None:
+    long = "x" * (1 << 20)
+    status = status_of(errors.RequestInvalid(f"path: {long}", field="path", value=long))
+    assert status.ByteSize() < 4096
+    assert status.message.endswith("…")
+
+
 def test_an_offline_board_says_when_to_retry() -> None:
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in status_of(errors.BoardOffline("gone")).details)
