@@ -23,6 +23,11 @@ class Backoff:
         """Start anew: an attempt succeeded, or the world changed."""
         self._attempts = 0
 
+    @property
+    def retrying(self) -> bool:
+        """Whether an attempt has failed since the last `reset`."""
+        return self._attempts > 0
+
     async def wait(self, wake: asyncio.Event) -> None:
         """Wait for the next attempt or for `wake`, whichever is first."""
         pause = min(self._limit, self._first * 2**self._attempts) * self._jitter()

@@ -215,7 +215,8 @@ class Board:
             await self._backoff.wait(self._wake)
 
     async def _connect(self, opener: Opener) -> bool:
-        if self.state is not BoardState.QUARANTINED:
+        retry = self.state is BoardState.OFFLINE and self._backoff.retrying
+        if not retry and self.state is not BoardState.QUARANTINED:
             self._change(BoardState.CONNECTING, "")
         transport = None
         try:

@@ -161,8 +161,9 @@ def _hard_reset(board: str, answers: _Answers, events: Events) -> Job[None]:
 
 def _not_back(snapshot: BoardSnapshot) -> BelaydError:
     name = snapshot.name
-    if snapshot.state is BoardState.OFFLINE:
-        return BoardOffline(f"board {name!r} was reset and did not come back: {snapshot.reason}", board=name)
+    if snapshot.state in (BoardState.OFFLINE, BoardState.CONNECTING):
+        why = snapshot.reason or "it is still being connected; allow longer"
+        return BoardOffline(f"board {name!r} was reset and did not come back: {why}", board=name)
     if snapshot.state is BoardState.QUARANTINED:
         return BoardQuarantined(f"board {name!r} was reset and came back, but {snapshot.reason}", board=name)
     return RunTimeout(f"board {name!r} was reset and does not answer yet; allow longer", board=name)
