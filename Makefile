@@ -34,6 +34,7 @@ format: $(VENV)/.test  ## rewrite sources as the style wants them
 
 bench: parts-test $(VENV)/.test  ## measure calls against Belay on the same kind of board
 	@$(ACTIVE) python benchmarks/call.py $(ARGS)
+	@$(ACTIVE) python benchmarks/stream.py
 
 proto: $(TOOLS)/.ready  ## regenerate belayd/v1 from proto/
 	@PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(TOOLS)/bin/python proto/generate.py
