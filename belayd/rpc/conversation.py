@@ -67,7 +67,8 @@ class Conversation:
                 self._room.set()
                 if events:
                     await self._context.write(tasks_pb2.ConverseResponse(events=events))
-                if reading.done() and not self._batches and not self._events:
+                ended = reading.done()
+                if ended and (reading.exception() or not (self._batches or self._events)):
                     return reading.result()
         finally:
             reading.cancel()
@@ -86,19 +87,23 @@ class Conversation:
             if len(request.steps) > MOST_STEPS:
                 raise RequestInvalid(f"steps: at most {MOST_STEPS} in a message", field="steps")
             self._accept(request.steps)
+        for batch in self._batches.values():
+            if batch.orders is not None:
+                batch.orders.close()  # nobody can order more
 
     def _accept(self, steps: Sequence[tasks_pb2.ConverseStep]) -> None:
         together: dict[int, Call | str] = {}
         for step in steps:
+            if step.WhichOneof("step") == "cancel":
+                self._cancel(step.id)
+                continue
+            if step.WhichOneof("step") == "order":
+                self._order(step)
+                continue
+            if step.id in self._batches or step.id in together:
+                # Ends the stream: an answer could not be told from the other step's.
+                raise RequestInvalid(f"id: a step called {step.id} has not ended", field="id")
             try:
-                if step.WhichOneof("step") == "cancel":
-                    self._cancel(step.id)
-                    continue
-                if step.WhichOneof("step") == "order":
-                    self._order(step)
-                    continue
-                if step.id in self._batches or step.id in together:
-                    raise RequestInvalid(f"id: a step called {step.id} has not ended", field="id")
                 if step.WhichOneof("step") == "iterate":
                     self._submit(together, None)
                     together = {}
@@ -122,11 +127,7 @@ class Conversation:
         ids = list(calls)
 
         async def emit(number: int, data: bytes) -> None:
-            await self._room.wait()
-            self._tell(tasks_pb2.ConverseEvent(id=ids[number], output=data))
-            self._unread_bytes += len(data)
-            if self._unread_bytes > MOST_UNREAD_BYTES:
-                self._room.clear()
+            await self._pass_on(tasks_pb2.ConverseEvent(id=ids[number], output=data), len(data))
 
         async def settle(number: int, outcome: Outcome) -> None:
             assert batch.run is not None
@@ -159,19 +160,12 @@ class Conversation:
         call, orders = function_call(step.iterate.call), Orders(step.iterate.credit)
         batch = _Batch({step.id: call}, {step.id: None}, orders=orders)
 
-        async def pass_on(event: tasks_pb2.ConverseEvent, size: int) -> None:
-            await self._room.wait()
-            self._tell(event)
-            self._unread_bytes += size
-            if self._unread_bytes > MOST_UNREAD_BYTES:
-                self._room.clear()
-
         async def emit(data: bytes) -> None:
-            await pass_on(tasks_pb2.ConverseEvent(id=number, output=data), len(data))
+            await self._pass_on(tasks_pb2.ConverseEvent(id=number, output=data), len(data))
 
         async def item(value: object) -> None:
             event = tasks_pb2.ConverseEvent(id=number, item=wire.to_value(value))
-            await pass_on(event, event.ByteSize())
+            await self._pass_on(event, event.ByteSize())
 
         async def job(session: Session, _: Emit) -> None:
             outcome = await session.iterate(call, orders, emit, item)
@@ -185,13 +179,17 @@ class Conversation:
         batch = self._batches.get(step.id)
         if batch is None or batch.orders is None:
             return  # it has ended meanwhile
-        match step.order.WhichOneof("order"):
-            case "credit":
-                batch.orders.grant(step.order.credit)
-            case "send":
-                batch.orders.send(literal_of(step.order.send))
-            case "close":
-                batch.orders.close()
+        try:
+            match step.order.WhichOneof("order"):
+                case "credit":
+                    batch.orders.grant(step.order.credit)
+                case "send":
+                    batch.orders.send(literal_of(step.order.send))
+                case "close":
+                    batch.orders.close()
+        except BelaydError as error:
+            if batch.run is not None:
+                batch.run.stop(error)  # the step ends with it, and the board is free again
 
     def _ended(self, batch: _Batch, outcome: asyncio.Future[None]) -> None:
         """Settle what the job left open: an interrupt, an exit or a fault came before it."""
@@ -216,6 +214,14 @@ class Conversation:
         if batch is not None:
             batch.open.pop(step, None)
         self._tell(event)
+
+    async def _pass_on(self, event: tasks_pb2.ConverseEvent, size: int) -> None:
+        """Tell an event of `size` bytes; the board waits while too many are unread."""
+        await self._room.wait()
+        self._tell(event)
+        self._unread_bytes += size
+        if self._unread_bytes > MOST_UNREAD_BYTES:
+            self._room.clear()
 
     def _tell(self, event: tasks_pb2.ConverseEvent) -> None:
         self._events.append(event)

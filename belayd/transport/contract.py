@@ -1,8 +1,8 @@
 """What every transport promises; `tests/transport/test_contract.py` holds each to it.
 
-A transport carries bytes and knows nothing of the REPL. It is opened by its
-scheme's maker in `transport/schemes.py`, used by one board's task alone, and
-closed once.
+A transport carries bytes and knows nothing of the REPL. It is opened by its link's
+own function (`open_serial`, say), which `fleet.py` chooses, used by one board's task
+alone, and closed once.
 """
 
 from __future__ import annotations

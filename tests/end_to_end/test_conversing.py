@@ -274,6 +274,34 @@ def test_a_generator_that_is_left_alone_is_closed_and_the_board_serves_on(lab, g
     assert lab.client.evaluate("sim-1", "closed", lease=token, timeout=PATIENCE) == [10]
 
 
+def test_an_order_that_cannot_be_ends_its_iteration_and_frees_the_board(lab, generators) -> None:
+    token, stream = generators
+    stream.send(iterate(1, "count", 10, credit=1))
+    assert items(received(stream, 1)) == [0]
+    stream.send(order(1, credit=1_000_000))
+    assert stream.events(1)[0].error.reason == "REQUEST_INVALID"
+    assert lab.client.evaluate("sim-1", "closed", lease=token, timeout=PATIENCE) == [10]
+
+
+def test_an_iteration_whose_client_can_order_no_more_is_closed(lab, generators) -> None:
+    token, stream = generators
+    stream.send(iterate(1, "count", 10, credit=2))
+    assert items(received(stream, 2)) == [0, 1]
+    stream.finish()
+    assert [event.id for response in stream.call for event in response.events] == [1]
+    assert lab.client.evaluate("sim-1", "closed", lease=token, timeout=PATIENCE) == [10]
+
+
+def test_an_id_used_twice_ends_the_stream_and_interrupts_the_board(lab, leased) -> None:
+    token, stream = leased
+    stream.send(call(1, "stuck"))
+    stream.send(call(1, "add", 1, 2))
+    with pytest.raises(grpc.RpcError) as refused:
+        stream.events(1)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert lab.client.evaluate("sim-1", "6 * 7", lease=token, timeout=PATIENCE) == 42
+
+
 def test_a_stream_without_a_board_is_refused(lab) -> None:
     stub = tasks_pb2_grpc.TaskServiceStub(lab.channel())
     with pytest.raises(grpc.RpcError) as refused:
