@@ -32,9 +32,12 @@ lint: parts-test $(VENV)/.test $(TOOLS)/.ready  ## style, types, imports and gen
 format: $(VENV)/.test  ## rewrite sources as the style wants them
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet . ; $(BIN)/buf format -w proto
 
-bench: parts-test $(VENV)/.test  ## measure calls against Belay on the same kind of board
-	@$(ACTIVE) python benchmarks/call.py $(ARGS)
-	@$(ACTIVE) python benchmarks/stream.py
+bench: parts-test $(VENV)/.test  ## measure against Belay on the same kind of board, 5 min; QUICK=1 for less
+	@$(ACTIVE) python benchmarks/call.py $(if $(QUICK),--calls 100) $(ARGS)
+	@$(ACTIVE) python benchmarks/call.py --board microbit --calls $(if $(QUICK),100,400)
+	@$(ACTIVE) python benchmarks/stream.py $(if $(QUICK),--items 2000)
+	@set -e; for each in fleet stuck links small; do \
+		$(ACTIVE) python benchmarks/$$each.py $(if $(QUICK),--quick); done
 
 proto: $(TOOLS)/.ready  ## regenerate belayd/v1 from proto/
 	@PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(TOOLS)/bin/python proto/generate.py

@@ -10,9 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from belayd.commands import check, demo, discover, serve
+from belayd.commands import certs, check, demo, discover, serve, token
 
-COMMANDS = (serve, demo, check, discover)  # in the order of --help
+COMMANDS = (serve, demo, check, discover, token, certs)  # in the order of --help
 DAEMON_EXTRA = {
     "yaml",
     "pydantic",
@@ -21,6 +21,7 @@ DAEMON_EXTRA = {
     "structlog",
     "grpc_health",
     "grpc_reflection",
+    "cryptography",
 }
 
 _EPILOG = """\

@@ -5,6 +5,10 @@ time, and brings the board back after a cancel, a deadline or a fault; nobody el
 has the session. A job's lease is compared where the port is, at the moment the
 job begins; when a lease ends, what runs under it is interrupted here.
 
+A passive board's own program goes on until a job needs the board, and again after
+the lease that the job came under. A board that an operator disables is closed at
+once if nobody holds it, else when its lease has ended.
+
 Leaves to others: who may ask (`leasing`, `access`), what a job does (`run`,
 `deployment`), whether the port is there (`discovery`).
 """
@@ -12,46 +16,45 @@ Leaves to others: who may ask (`leasing`, `access`), what a job does (`run`,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from belayd.audience import Audience
 from belayd.backoff import Backoff
+from belayd.cleaning import Cleaning, Tidy
 from belayd.errors import (
     BelaydError,
-    BoardLeased,
     BoardOffline,
-    BoardQuarantined,
-    BoardUnresponsive,
-    Draining,
     InternalError,
     OperatorNeeded,
     TransportLost,
+    WrongBoard,
 )
-from belayd.events import BoardChanged, Booted, Events, OperationEnded, Reconnected, RecoveryStepTaken
+from belayd.events import Booted, Events, OperationEnded, Reconnected
+from belayd.flapping import Flapping
 from belayd.identity import Identity
 from belayd.leasing import Leasing
+from belayd.link import Link, OnIdentity
 from belayd.queue import Queue
 from belayd.recovery import recover
 from belayd.run import Job, Order, Run, T, ended
 from belayd.session import Session
-from belayd.snapshot import BoardSnapshot, BoardState, Facts
-from belayd.transport.contract import Opener, TransportDenied, TransportError
+from belayd.snapshot import BoardSnapshot, BoardState, Disabled, Facts
+from belayd.standing import Standing
+from belayd.transport.contract import Opener
 
 log = logging.getLogger(__name__)
 
-MAKE_WAY = 1.0
-"""Seconds that a run without a lease may go on once the holder of a new lease wants the board."""
 FAREWELL = 3.0
 """Seconds that recovery or connecting may go on when the daemon stops."""
-STEADY = 5.0
-"""Seconds after which a link that was lost is opened again at once."""
 
 
 class Board:
-    """One board of the inventory; `live` is its task's body."""
+    """One board of the inventory; `live` is its task's body, and `audience` watches what it prints."""
 
     def __init__(
         self,
@@ -60,127 +63,142 @@ class Board:
         events: Events,
         new_token: Callable[[int], str],
         backoff: Backoff,
+        flapping: Flapping | None = None,
+        tidy: Tidy | None = None,
     ) -> None:
         self.identity = identity
-        self.state = BoardState.OFFLINE
-        self.reason = self._absence = "not looked for yet"
-        self.version = 0
+        self.audience = Audience(identity.name)
         self.facts: Facts | None = None
         self.last_seen: datetime | None = None
         self._leasing = leasing
         self._events = events
-        self._new_token = new_token
-        self._backoff = backoff
-        self._opener: Opener | None = None
-        self._address = ""
+        self._link = Link(identity, new_token, backoff, flapping or Flapping())
+        self._standing = Standing(identity.name, leasing, events)
         self._queue = Queue(identity.name, lambda run, why: events.publish(ended(identity.name, run, why)))
-        self._running: Run[Any] | None = None
         self._wake = asyncio.Event()
         self._session: Session | None = None
-        self._closing = False
-        self._used_under: int | None = None
-        self._cleaning = False
+        self._cleaning = Cleaning(identity.name, tidy, leasing, events)
         self._connected_before = False
         self._life: asyncio.Timeout | None = None
-        self._received_bytes = 0
-        self._sent_bytes = 0
 
     @property
     def name(self) -> str:
         """Its name in the inventory."""
         return self.identity.name
 
+    @property
+    def state(self) -> BoardState:
+        """What it is doing."""
+        return self._standing.state
+
     def snapshot(self) -> BoardSnapshot:
         """Return how the board is now."""
-        traffic = self._session.traffic if self._session else None
+        traffic = self._link.traffic(self._session)
         return BoardSnapshot(
             name=self.name,
-            state=self.state,
-            reason=self.reason,
-            version=self.version,
+            state=self._standing.state,
+            reason=self._standing.told,
+            version=self._standing.version,
             labels=self.identity.labels,
             transport=self.identity.transport,
-            address=self._address,
+            address=self._link.address,
             facts=self.facts,
             lease=self._leasing.view(self.name),
             queue_length=len(self._queue),
             lease_queue_length=self._leasing.waiting(self.name),
+            observers=self.audience.names,
+            quarantine=self._standing.code,
             last_seen=self.last_seen,
-            received_bytes=self._received_bytes + (traffic.received_bytes if traffic else 0),
-            sent_bytes=self._sent_bytes + (traffic.sent_bytes if traffic else 0),
+            received_bytes=traffic.received_bytes,
+            sent_bytes=traffic.sent_bytes,
         )
 
     # Asked by others, on the loop
 
-    def attach(self, opener: Opener, address: str) -> None:
+    def attach(self, opener: Opener, address: str, on_identity: OnIdentity | None = None) -> None:
         """Say where the board can be opened from now on."""
-        self._opener = opener
-        self._address = address
-        self._backoff.reset()
+        self._link.attach(opener, address, on_identity)
         self._wake.set()
 
     def detach(self, reason: str) -> None:
         """Say that the board is not present, and why; its open session ends by itself."""
-        self._opener = None
-        self._address = ""
-        self._absence = reason
+        self._link.detach(reason)
         self._wake.set()
 
     def submit(self, order: Order, job: Job[T]) -> Run[T]:
         """Queue a job.
 
         Raises:
-            BoardOffline, BoardQuarantined, ...: The board takes no jobs as it is.
+            BoardOffline, BoardDisabled, Draining, ...: The board takes no jobs as it is.
             QueueFull: Too many wait.
             BoardLeased, StaleFence, ...: As `Leasing.admit`.
+            LeaseRequired: Its own program is left alone outside leases.
         """
         try:
             self._leasing.admit(self.name, order.fence)
-            self._refuse_if_unfit()
+            if refusal := self._standing.refusal() or self._standing.refusal_of_new(order.fence):
+                raise refusal
+            self.identity.refuse_interruption(order.fence)
             run = self._queue.put(order, job)
         except BelaydError as error:
-            self._events.publish(OperationEnded(self.name, order.operation, "rejected", error.reason, 0, 0))
+            told = OperationEnded(self.name, order.operation, "rejected", error.reason, 0, 0, order.steps)
+            self._events.publish(told)
             raise
         if order.fence is not None:
-            self._make_way()
+            self._queue.make_way()
         self._wake.set()
         return run
 
-    def _make_way(self) -> None:
-        """Let a holder's work begin soon, though somebody's run from before the lease still runs."""
-        running = self._running
-        if running is not None and running.order.fence is None:
-            message = (
-                f"board {self.name!r} was leased while this ran without a lease; acquire one for long work"
-            )
-            taken = BoardLeased(message, board=self.name)
-            asyncio.get_running_loop().call_later(MAKE_WAY, running.stop, taken)
-
     def jobs_before(self, run: Run[Any]) -> int:
         """Return how many jobs run or wait before `run`."""
-        return (self._running is not None) + self._queue.before(run)
+        return self._queue.before(run)
 
     def lease_ended(self, fence: int, error: BelaydError) -> None:
         """End everything asked for under a lease, and bring the board back to clean.
 
         `Leasing.returned` is called when the next holder may have it.
         """
-        for run in [run for run in (self._running, *self._queue) if run and run.order.fence == fence]:
-            run.stop(error)
-        if self._used_under == fence:
-            self._cleaning = True
-            self._wake.set()
-        else:
-            self._leasing.returned(self.name)
+        self._queue.stop(error, lambda order: order.fence == fence)
+        self._cleaning.lease_ended(fence)
+        self._wake.set()
+
+    @property
+    def unclean(self) -> bool:
+        """Whether somebody used it under a lease since it was last clean."""
+        return self._cleaning.unclean
+
+    def clean_first(self) -> None:
+        """Say that it was left unclean before belayd made this object of it."""
+        self._cleaning.begin()
+
+    def change(self, labels: Mapping[str, str], tidy: Tidy | None) -> None:
+        """Take what its inventory entry says now of what needs no new link."""
+        self.identity = replace(self.identity, labels=labels)
+        self._cleaning.change(tidy)
+        self._standing.touch()
+        self._wake.set()  # a folder that failed may have been mended
+
+    def disable(self, disabled: Disabled) -> None:
+        """Take it out of service: at once what runs without a lease ends, a lease goes on to its end."""
+        self._standing.disable(disabled)
+        self._queue.stop(self._standing.disabled_refusal(), lambda order: order.fence is None)
+        self._wake.set()
+
+    def enable(self) -> None:
+        """Put it back in service; does nothing if it is."""
+        self._standing.enable()
+        self._wake.set()
+
+    def drain(self, on: bool) -> None:
+        """Refuse, or take again, new work without a lease."""
+        self._standing.draining = on
 
     async def close(self, why: BelaydError | None = None) -> None:
         """Refuse new work, end what waits and runs, with `why`, and let `live` return; idempotent."""
-        if self._closing:
+        if self._standing.closing:
             return
-        self._closing = True
-        why = why or Draining("the daemon is stopping; try again when it is back", board=self.name)
-        for run in [run for run in (self._running, *self._queue) if run]:
-            run.stop(why)
+        self._standing.closing = True
+        self._queue.stop(why or self._standing.draining_refusal())
         self._wake.set()
         if self._life is not None:
             # Recovery and connecting may take long; nobody waits for them any more.
@@ -190,9 +208,11 @@ class Board:
 
     async def live(self) -> None:
         """Look after the board until `close`."""
+        if (lease := self._leasing.view(self.name)) is not None:
+            self._cleaning.used(lease.fence)  # by a holder from before the daemon's start, perhaps
         try:
             async with asyncio.timeout(None) as self._life:
-                while not self._closing:
+                while not self._standing.closing:
                     await self._look_after()
         except TimeoutError:
             log.warning("board %s: given up while it was being brought back", self.name)
@@ -201,82 +221,112 @@ class Board:
 
     async def _look_after(self) -> None:
         self._wake.clear()
-        if self._opener is None:
-            self._go_offline(self._absence)
+        if self._standing.out_of_service:
+            self._standing.close_down()
             await self._wake.wait()
-        elif await self._connect(self._opener):
-            began = asyncio.get_running_loop().time()
-            await self._serve()
-            if asyncio.get_running_loop().time() - began > STEADY:
-                self._backoff.reset()
-            elif not self._closing:
-                await self._backoff.wait(self._wake)  # a link that comes and goes
+        elif self._link.opener is None:
+            self._go_offline(self._link.absence)
+            await self._wake.wait()
+        elif await self._connect(self._link.opener):
+            now = asyncio.get_running_loop().time
+            began = now()
+            lost_idle = await self._serve(began)
+            stays_closed = self._standing.closing or self._standing.out_of_service
+            if not (stays_closed or await self._cleaning.paused(self._wake)):
+                await self._link.lost(now() - began, lost_idle, self._wake)
         else:
-            await self._backoff.wait(self._wake)
+            await self._link.pause(self._wake)
 
     async def _connect(self, opener: Opener) -> bool:
-        retry = self.state is BoardState.OFFLINE and self._backoff.retrying
+        retry = self.state is BoardState.OFFLINE and self._link.retrying
         if not retry and self.state is not BoardState.QUARANTINED:
-            self._change(BoardState.CONNECTING, "")
-        transport = None
+            self._standing.change(BoardState.CONNECTING)
+        session = None
         try:
-            transport = await opener()
-            session = Session(self.name, transport, self._new_token)
-            transport.on_pending = self._wake.set
-            facts = await session.start(self._idle_output)
-            self.identity.refuse_stranger(facts)
-        except TransportDenied as error:
-            self._quarantine(f"{error} (WEBREPL_DENIED)")
-        except TransportError as error:
-            self._go_offline(str(error))
+            session = await self._link.open(opener, self._wake.set)
+            if not self.identity.passive or self._cleaning.unclean:
+                await self._take_over(session)
+        except BoardOffline as error:
+            self._go_offline(error.message)
         except TransportLost as error:
             self._go_offline(f"went away while it was being connected: {error.message}")
         except OperatorNeeded as error:
-            self._quarantine(error.message)
+            self._quarantine(error)
         except Exception:
-            log.exception("board %s: connecting failed", self.name)
-            self._quarantine(f"belayd failed to connect it; the log has the trace ({_incident()})")
+            self._quarantine(self._standing.fault("connect it"))
         else:
-            self._session, self.facts = session, facts
+            self._session = session
             if self._connected_before:
                 self._events.publish(Reconnected(self.name))
             self._connected_before = True
-            self.last_seen = datetime.now(UTC)
-            self._change(BoardState.READY, "")
+            if (fault := self._link.fault) is not None:
+                self._quarantine(fault)
+            elif not self._cleaning.due:
+                self._standing.change(BoardState.READY)
             return True
-        if transport is not None:
-            await transport.close()
+        if session is not None:
+            await session.close()
         return False
 
-    async def _serve(self) -> None:
-        """Run jobs until the link is lost, the board must be reopened, or `close`."""
+    async def _take_over(self, session: Session) -> None:
+        self.facts = await self._link.take_over(session, self._idle_output)
+        self.last_seen = datetime.now(UTC)
+
+    async def _serve(self, began: float) -> bool:
+        """Run jobs until the link is lost, the board must be reopened, or `close`.
+
+        Returns whether the link was lost by itself, while nothing ran.
+        """
         session = self._session
         assert session is not None
         try:
-            while not self._closing:
+            while not self._standing.closing:
                 self._wake.clear()
-                if self._cleaning:
-                    await self._clean(session)
-                elif not session.proven:
+                if self._cleaning.due:
+                    if self.state is not BoardState.QUARANTINED:
+                        self._standing.change(BoardState.RECOVERING)
+                    await self._cleaning.clean(session, self.identity, self._take_over, self._idle_output)
+                    self._standing.change(BoardState.READY)
+                elif session.taken and not session.proven:
                     await self._recover(session)
-                    self._change(BoardState.READY, "")
+                    self._standing.change(BoardState.READY)
                 elif self._queue:
                     await self._perform(session, self._queue.take())
+                elif self._standing.out_of_service:
+                    break
                 else:
-                    await session.drain(self._idle_output)
+                    try:
+                        await session.drain(self._idle_output)
+                    except TransportLost as error:
+                        self._lose(error)
+                        return True
                     if not (self._wake.is_set() or self._queue):
-                        await self._wake.wait()
+                        await self._idle(began)
         except TransportLost as error:
-            log.warning("board %s: %s", self.name, error.message)
-            self._change(BoardState.CONNECTING, "")
-        except BoardUnresponsive as error:
-            self._quarantine(error.message)
+            self._lose(error)
+        except OperatorNeeded as error:
+            self._quarantine(error)
         except Exception:
-            incident = _incident()
-            log.exception("board %s: looking after it failed (%s)", self.name, incident)
-            self._quarantine(f"belayd failed to look after it; the log has the trace ({incident})")
+            self._quarantine(self._standing.fault("look after it"))
         finally:
             await self._disconnect()
+        return False
+
+    def _lose(self, error: TransportLost) -> None:
+        log.warning("board %s: %s", self.name, error.message)
+        self._standing.change(BoardState.CONNECTING)
+
+    async def _idle(self, began: float) -> None:
+        """Wait for work, for output, or for the end of the time that a link must have lasted."""
+        if self.state is not BoardState.QUARANTINED:
+            await self._wake.wait()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(began + self._link.probation):
+                await self._wake.wait()
+                return
+        self._link.lasted()
+        self._standing.change(BoardState.READY)
 
     async def _perform(self, session: Session, run: Run[Any]) -> None:
         loop = asyncio.get_running_loop()
@@ -289,10 +339,12 @@ class Board:
             await session.drain(self._idle_output)
             async with asyncio.timeout(None) as scope:
                 run.start(loop.time(), lambda: scope.reschedule(loop.time()))
-                self._running = run
-                self._used_under = run.order.fence or self._used_under
-                self._change(BoardState.BUSY, "")
-                result = await run.job(session, run.order.emit)
+                self._queue.running = run
+                self._cleaning.used(run.order.fence)
+                self._standing.change(BoardState.BUSY)
+                if not (session.taken or run.order.raw):
+                    await self._take_over(session)
+                result = await run.job(session, self.audience.beside(run.order.emit))
         except TimeoutError:
             result = run.cause or InternalError(f"board {self.name!r}: a job timed out by itself")
         except TransportLost as error:
@@ -300,101 +352,47 @@ class Board:
         except BelaydError as error:
             result = error
         except Exception:
-            incident = _incident()
-            log.exception("board %s: a %s failed (%s)", self.name, run.order.operation, incident)
-            result = InternalError(
-                f"belayd failed on board {self.name!r}; the log has the trace ({incident})",
-                board=self.name,
-                incident=incident,
-            )
-        self._running = None
+            result = self._standing.fault(f"do its {run.order.operation}")
+        self._queue.running = None
         run.end(loop.time(), result)
         self._events.publish(ended(self.name, run, result))
         if lost is not None:
             raise lost
+        if isinstance(result, WrongBoard):
+            raise result
         if session.restarts > restarts:
-            self._events.publish(
-                Booted(self.name, "reset" if run.order.operation == "reset" else "unexpected")
-            )
-        if not session.proven:
-            await self._recover(session)
-        self.last_seen = datetime.now(UTC)
+            cause = "reset" if run.order.operation == "reset" else "unexpected"
+            self._events.publish(Booted(self.name, cause))
+        if session.taken:
+            if not session.proven:
+                await self._recover(session)
+            self.last_seen = datetime.now(UTC)
         if not self._queue:
-            self._change(BoardState.READY, "")
+            self._standing.change(BoardState.READY)
 
     async def _recover(self, session: Session) -> None:
-        self._change(BoardState.RECOVERING, "")
+        self._standing.change(BoardState.RECOVERING)
         await recover(self.name, session, self._events, self._idle_output)
-
-    async def _clean(self, session: Session) -> None:
-        """Bring the board to the state that its next holder shall find."""
-        self._change(BoardState.RECOVERING, "")
-        try:
-            await session.soft_reset(self._idle_output)
-        except TransportLost:
-            if self.identity.transport == "webrepl":  # a soft reset closes its connection
-                self._settle_return()
-            raise
-        except BelaydError:
-            await self._recover(session)
-            await session.soft_reset(self._idle_output)
-        self._events.publish(Booted(self.name, "reset"))
-        self._settle_return()
-        self._change(BoardState.READY, "")
-
-    def _settle_return(self) -> None:
-        self._used_under = None
-        self._cleaning = False
-        self._leasing.returned(self.name)
 
     async def _disconnect(self) -> None:
         session, self._session = self._session, None
-        if session is None:
-            return
-        self._received_bytes += session.traffic.received_bytes
-        self._sent_bytes += session.traffic.sent_bytes
-        await session.close()
+        if session is not None:
+            await self._link.close(session, self._standing.closing, self._idle_output)
 
     # States
 
-    def _change(self, state: BoardState, reason: str) -> None:
-        if (state, reason) == (self.state, self.reason):
-            return
-        previous, self.state, self.reason = self.state, state, reason
-        self.version += 1
-        if not self._closing:  # a board of the same name may follow
-            self._leasing.set_available(self.name, state.up)
-        self._events.publish(BoardChanged(self.name, previous, state, reason))
-
     def _go_offline(self, reason: str) -> None:
-        self._change(BoardState.OFFLINE, reason)
+        self._standing.change(BoardState.OFFLINE, reason)
         self._fail_queue()
 
-    def _quarantine(self, reason: str) -> None:
-        log.error("board %s: quarantined: %s", self.name, reason)
-        if self.state is not BoardState.QUARANTINED:
-            self._events.publish(RecoveryStepTaken(self.name, "quarantine"))
-        self._change(BoardState.QUARANTINED, reason)
+    def _quarantine(self, cause: BelaydError) -> None:
+        self._standing.quarantine(cause)
         self._fail_queue()
 
     def _fail_queue(self) -> None:
-        for run in self._queue:
-            try:
-                self._refuse_if_unfit()
-            except BelaydError as error:
-                run.stop(error)
-
-    def _refuse_if_unfit(self) -> None:
-        if self._closing:
-            raise Draining("the daemon is stopping; try again when it is back", board=self.name)
-        if self.state is BoardState.OFFLINE:
-            raise BoardOffline(f"board {self.name!r} is offline: {self.reason}", board=self.name)
-        if self.state is BoardState.QUARANTINED:
-            raise BoardQuarantined(f"board {self.name!r} is quarantined: {self.reason}", board=self.name)
+        if refusal := self._standing.refusal():
+            self._queue.stop(refusal)
 
     async def _idle_output(self, data: bytes) -> None:
         log.debug("board %s < %r", self.name, data)
-
-
-def _incident() -> str:
-    return uuid.uuid4().hex[:12]
+        self.audience.show(data)

@@ -6,9 +6,11 @@
     ├── NotFound                   fix the name
     │   ├── BoardNotFound
     │   ├── LeaseNotFound
-    │   └── FileNotFound
+    │   ├── FileNotFound
+    │   └── RunNotFound
     ├── Conflict                   acquire a lease, or wait for one
-    │   └── BoardLeased
+    │   ├── BoardLeased
+    │   └── LeaseRequired
     ├── LeaseLost                  acquire again
     │   ├── LeaseExpired
     │   ├── LeaseBroken
@@ -22,6 +24,7 @@
     │   ├── BoardQuarantined
     │   ├── BoardDisabled
     │   ├── WrongBoard
+    │   ├── WebreplDenied
     │   └── ReadOnly
     ├── Unsupported                this board cannot
     ├── Exhausted                  free something
@@ -33,6 +36,7 @@
     ├── RunCancelled               the caller wanted it
     ├── Unauthenticated            credentials
     ├── PermissionDenied           rights
+    ├── StoreFailed                make room on the daemon's disk, or mend it
     └── InternalError              report it
 
 Only leaves are raised. A message says what happened and what to do next; every
@@ -91,6 +95,12 @@ class FileNotFound(NotFound):
     reason = "FILE_NOT_FOUND"
 
 
+class RunNotFound(NotFound):
+    """There is no such detached run, or it ended long ago and is kept no more."""
+
+    reason = "RUN_NOT_FOUND"
+
+
 class Conflict(BelaydError):
     """Somebody else has what the caller wants."""
 
@@ -99,6 +109,12 @@ class BoardLeased(Conflict):
     """Somebody else holds a lease; fields: holder, since, expires, queue_length."""
 
     reason = "BOARD_LEASED"
+
+
+class LeaseRequired(Conflict):
+    """What was asked for needs the board's lease, and none was shown."""
+
+    reason = "LEASE_REQUIRED"
 
 
 class LeaseLost(BelaydError):
@@ -173,6 +189,12 @@ class WrongBoard(OperatorNeeded):
     reason = "WRONG_BOARD"
 
 
+class WebreplDenied(OperatorNeeded):
+    """The board's WebREPL refused the password."""
+
+    reason = "WEBREPL_DENIED"
+
+
 class ReadOnly(OperatorNeeded):
     """The board's filesystem cannot be written by its own code."""
 
@@ -235,6 +257,12 @@ class PermissionDenied(BelaydError):
     """The caller may not do this here."""
 
     reason = "PERMISSION_DENIED"
+
+
+class StoreFailed(BelaydError):
+    """What must survive a restart could not be kept, so it was not done; `cause` is SQLite's word."""
+
+    reason = "STORE_FAILED"
 
 
 class InternalError(BelaydError):

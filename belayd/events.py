@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from belayd.snapshot import BoardState
 
@@ -43,7 +43,7 @@ class BoardRemoved:
 
 @dataclass(frozen=True, slots=True)
 class OperationEnded:
-    """A job of a board ended.
+    """A job of a board ended, and with it one operation, or those of a conversation's steps.
 
     Attributes:
         board: "" for a board that does not exist.
@@ -52,6 +52,8 @@ class OperationEnded:
         reason: The error table's reason when it failed, else "".
         queued: Seconds it waited.
         ran: Seconds it ran.
+        count: Operations that ended so; may be 0 where there are others.
+        others: Outcome, reason and number of those that had ended before.
     """
 
     board: str
@@ -60,6 +62,8 @@ class OperationEnded:
     reason: str
     queued: float
     ran: float
+    count: int = 1
+    others: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,31 @@ class Booted:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenure:
+    """Whose lease an event is about.
+
+    Attributes:
+        lease: Its name.
+        principal: Who has it, as authenticated; `holder`: as they call themselves.
+        note: Why it was taken, how it ended, or who will break it.
+    """
+
+    lease: str = ""
+    principal: str = ""
+    holder: str = ""
+    note: str = ""
+
+
+NOBODYS = Tenure()
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseGranted:
     """A lease was granted after `waited` seconds."""
 
     board: str
     waited: float
+    tenure: Tenure = field(default=NOBODYS, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +124,7 @@ class LeaseEnded:
     board: str
     cause: str
     held: float
+    tenure: Tenure = field(default=NOBODYS, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +132,14 @@ class LeaseQueueChanged:
     """More or fewer wait for a lease on the board."""
 
     board: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseWarned:
+    """The holder of the board's lease was given notice that it will be broken."""
+
+    board: str
+    tenure: Tenure = field(default=NOBODYS, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +165,7 @@ Event = (
     | LeaseGranted
     | LeaseEnded
     | LeaseQueueChanged
+    | LeaseWarned
     | DeploymentEnded
 )
 Listener = Callable[[Event], None]

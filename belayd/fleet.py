@@ -13,21 +13,24 @@ import logging
 import os
 import random
 import secrets
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
 from belayd.backoff import Backoff
+from belayd.between import tidy_for
 from belayd.board import Board
-from belayd.discovery import Adopted, Attached, Detached, DiscoveryEvent, Forgotten, Port
+from belayd.discovery import Adopted, Attached, Detached, DiscoveryEvent, Forgotten, Port, Readopted
 from belayd.errors import BelaydError, BoardNotFound
 from belayd.events import BoardAdded, BoardRemoved, Events
 from belayd.identity import Identity
-from belayd.inventory import BoardSpec, SerialLink, SimulatedLink, TcpLink, UsbLink, WebreplLink
+from belayd.inventory import Attach, BoardSpec, Link, SerialLink, SimulatedLink, TcpLink, UsbLink, WebreplLink
 from belayd.leasing import Leasing
+from belayd.link import OnIdentity
 from belayd.selector import Selector
-from belayd.snapshot import BoardSnapshot
+from belayd.snapshot import BoardSnapshot, Disabled
 from belayd.transport.contract import Opener, Transport, TransportError
 from belayd.transport.process import open_simulated
 from belayd.transport.serial import open_serial
@@ -35,6 +38,9 @@ from belayd.transport.tcp import open_tcp
 from belayd.transport.websocket import open_webrepl
 
 log = logging.getLogger(__name__)
+
+MOST_REMEMBERED = 1000
+"""Boards that left unclean."""
 
 
 @dataclass(slots=True)
@@ -47,18 +53,32 @@ class _Member:
 class Fleet:
     """All boards of one daemon.
 
-    `folder` holds the files of simulated boards that name no folder of their own.
+    `folder` holds the files of simulated boards that name no folder of their own;
+    `disabled` tells which boards an operator took out of service before they came.
     """
 
-    def __init__(self, leasing: Leasing, events: Events, folder: Path) -> None:
+    def __init__(
+        self,
+        leasing: Leasing,
+        events: Events,
+        folder: Path,
+        disabled: Callable[[str], Disabled | None] = lambda name: None,
+    ) -> None:
         self._leasing = leasing
         self._events = events
         self._folder = folder
+        self._disabled = disabled
+        self._draining = False
+        self._unclean: OrderedDict[tuple[str, Link], None] = OrderedDict()
         self._members: dict[str, _Member] = {}
         self._leaving: dict[asyncio.Task[None], _Member] = {}
+        self._on_identity: Callable[[Port, str], None] = _nobody
 
     def __len__(self) -> int:
         return len(self._members)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
 
     def board(self, name: str) -> Board:
         """Return the board called `name`.
@@ -85,16 +105,40 @@ class Fleet:
         """Return how every board is now."""
         return [member.board.snapshot() for member in self._members.values()]
 
+    def tell_identities(self, listener: Callable[[Port, str], None]) -> None:
+        """Tell `listener` the unique_id that a board on a USB port told, each time one is opened."""
+        self._on_identity = listener
+
     def add(self, specs: Iterable[BoardSpec]) -> None:
         """Make a board of each entry and start to look after it."""
         for spec in specs:
-            identity = Identity(spec.name, spec.link.kind, spec.labels, spec.unique_id)
+            passive = spec.attach is Attach.PASSIVE
+            identity = Identity(spec.name, spec.link.kind, spec.labels, spec.unique_id, passive)
             backoff = Backoff(functools.partial(random.uniform, 0.8, 1.2))
-            board = Board(identity, self._leasing, self._events, _new_token, backoff)
+            tidy = tidy_for(spec)
+            board = Board(identity, self._leasing, self._events, _new_token, backoff, tidy=tidy)
+            board.drain(self._draining)
+            if (spec.name, spec.link) in self._unclean:
+                del self._unclean[spec.name, spec.link]
+                board.clean_first()  # it left while somebody held it, and comes back
             task = asyncio.create_task(board.live(), name=f"board {spec.name}")
             task.add_done_callback(functools.partial(_report_end, spec.name))
             self._members[spec.name] = _Member(board, spec, task)
             self._events.publish(BoardAdded(spec.name))
+            if (disabled := self._disabled(spec.name)) is not None:
+                board.disable(disabled)
+
+    def change(self, spec: BoardSpec) -> None:
+        """Take what a board's entry says now, where it differs in nothing that needs a new link."""
+        member = self._members[spec.name]
+        member.spec = spec
+        member.board.change(spec.labels, tidy_for(spec))
+
+    def drain(self, on: bool) -> None:
+        """Let every board refuse, or take again, new work without a lease."""
+        self._draining = on
+        for member in self._members.values():
+            member.board.drain(on)
 
     def remove(self, name: str) -> None:
         """Forget a board at once; what runs on it is ended and its port closed soon.
@@ -103,6 +147,10 @@ class Fleet:
         opened when this one is closed.
         """
         member = self._members.pop(name)
+        if member.board.unclean:
+            self._unclean[name, member.spec.link] = None
+            if len(self._unclean) > MOST_REMEMBERED:
+                self._unclean.popitem(last=False)
         task = asyncio.create_task(self._leave(member), name=f"forget {name}")
         self._leaving[task] = member
         task.add_done_callback(self._leaving.pop)
@@ -113,6 +161,8 @@ class Fleet:
         match event:
             case Adopted(spec):
                 self.add([spec])
+            case Readopted(spec):
+                self.change(spec)
             case Forgotten(name):
                 self.remove(name)
             case Attached(name, port):
@@ -148,10 +198,13 @@ class Fleet:
 
     def _attach(self, member: _Member, port: Port) -> None:
         spec, board = member.spec, member.board
+        identified = functools.partial(self._identified, port) if isinstance(spec.link, UsbLink) else None
         match spec.link:
             case UsbLink() | SerialLink() as link:
                 lines: dict[str, Any] = {"baudrate": link.baudrate, "dtr": link.dtr, "rts": link.rts}
-                self._open(board, functools.partial(open_serial, port.address, **lines), port.address)
+                lines |= {"hupcl": link.hupcl, "low_latency": link.low_latency}
+                opener = functools.partial(open_serial, port.address, **lines)
+                self._open(board, opener, port.address, identified)
             case SimulatedLink() as link:
                 folder = link.folder or self._folder / spec.name
                 self._open(board, _simulated_opener(link, folder, spec.unique_id), f"simulated:{spec.name}")
@@ -162,14 +215,25 @@ class Fleet:
             case _ as unknown:
                 assert_never(unknown)
 
-    def _open(self, board: Board, opener: Opener, address: str) -> None:
+    def _identified(self, port: Port, unique_id: str) -> str | None:
+        """Pass on whose board a port has; return the entry that has this unique id."""
+        self._on_identity(port, unique_id)
+        for name, member in self._members.items():
+            if unique_id and member.spec.unique_id == unique_id:
+                return name
+        return None
+
+    def _open(
+        self, board: Board, opener: Opener, address: str, on_identity: OnIdentity | None = None
+    ) -> None:
         """Attach a board, to be opened when those have left that had its name or its port."""
         before = [
             member.task
             for member in self._leaving.values()
             if board.name == member.spec.name or address == member.board.snapshot().address
         ]
-        board.attach(functools.partial(_open_after, before, opener) if before else opener, address)
+        opener = functools.partial(_open_after, before, opener) if before else opener
+        board.attach(opener, address, on_identity)
 
 
 async def _open_after(before: Sequence[asyncio.Task[None]], opener: Opener) -> Transport:
@@ -204,6 +268,10 @@ def _simulated_opener(link: SimulatedLink, folder: Path, unique_id: str | None) 
         flash_kib=link.flash_kib,
         unique_id=unique_id,
     )
+
+
+def _nobody(port: Port, unique_id: str) -> None:
+    """Hear nothing."""
 
 
 def _new_token(length: int) -> str:

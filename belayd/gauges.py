@@ -10,6 +10,8 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -30,6 +32,45 @@ def build_info() -> Metric:
     family = GaugeMetricFamily("belayd_build_info", "Which daemon this is; always 1.", labels=tuple(labels))
     family.add_metric(tuple(labels.values()), 1)
     return family
+
+
+def certificate_gauge(expires: datetime | None) -> Metric:
+    """Return when the server's TLS certificate expires; without a sample where there is none."""
+    family = _gauge(
+        "belayd_tls_certificate_expiry_timestamp_seconds", "When the daemon's TLS certificate expires."
+    )
+    if expires is not None:
+        family.add_metric((), expires.timestamp())
+    return family
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """How reading the inventory went.
+
+    Attributes:
+        successful: Whether the last time; None before the first.
+        at: When it last did well.
+    """
+
+    successful: bool | None = None
+    at: datetime | None = None
+
+
+def inventory_gauges(loaded: Loaded) -> Iterator[Metric]:
+    """Yield how reading the inventory went; without samples before the first time."""
+    successful = _gauge(
+        "belayd_inventory_last_reload_successful", "Whether the inventory could be used when last read."
+    )
+    if loaded.successful is not None:
+        successful.add_metric((), loaded.successful)
+    at = _gauge(
+        "belayd_inventory_last_reload_success_timestamp_seconds",
+        "When the inventory in use was read.",
+    )
+    if loaded.at is not None:
+        at.add_metric((), loaded.at.timestamp())
+    yield from (successful, at)
 
 
 def board_gauges(snapshots: Iterable[BoardSnapshot], board_labels: tuple[str, ...]) -> Iterator[Metric]:
@@ -64,7 +105,7 @@ def board_gauges(snapshots: Iterable[BoardSnapshot], board_labels: tuple[str, ..
         if one.state is not BoardState.DISABLED:
             up.add_metric(board, one.state.up)
         if one.state is BoardState.QUARANTINED:
-            quarantined.add_metric((one.name, _text(one.reason)), 1)
+            quarantined.add_metric((one.name, one.quarantine), 1)
         if one.last_seen:
             last_seen.add_metric(board, one.last_seen.timestamp())
         if facts and facts.memory_free_bytes is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from belayd.errors import WrongBoard
+from belayd.errors import LeaseRequired, WrongBoard
 from belayd.snapshot import Facts
 
 
@@ -16,12 +16,14 @@ class Identity:
     Attributes:
         transport: The kind of link: usb, serial, webrepl, tcp, simulated.
         unique_id: Hexadecimal, None where any board will do.
+        passive: Whether its own program is left alone outside leases.
     """
 
     name: str
     transport: str
     labels: Mapping[str, str]
     unique_id: str | None
+    passive: bool = False
 
     def refuse_stranger(self, facts: Facts) -> None:
         """Raise WrongBoard if the board that answers is another one."""
@@ -32,4 +34,12 @@ class Identity:
                 board=self.name,
                 unique_id=facts.unique_id or "",
                 expected=self.unique_id,
+            )
+
+    def refuse_interruption(self, fence: int | None) -> None:
+        """Raise LeaseRequired for work without a lease on a board whose own program goes on without one."""
+        if self.passive and fence is None:
+            raise LeaseRequired(
+                f"board {self.name!r} runs its own program, which is interrupted only under a lease: acquire one",
+                board=self.name,
             )

@@ -5,9 +5,9 @@ and gets back what changed; ids and secrets are made by the caller too. The tabl
 promises:
 
 - a board has at most one lease, and its fence grows by one with each;
-- first come, first served: a free board goes to whoever waits longest among those
-  who want it, so one that waits for any of several boards gets the first that is
-  free and on which nobody waits before it;
+- first come, first served within a class of priority: a free board goes to whoever
+  waits longest in the highest class among those who want it, so one that waits for
+  any of several boards gets the first that is free and on which nobody waits before it;
 - a board that is not available, or whose last lease has ended but which was not
   yet said to have `returned`, is granted to nobody;
 - a token works only together with the principal that acquired the lease, and only
@@ -36,8 +36,8 @@ from belayd.errors import (
     RequestInvalid,
     StaleFence,
 )
+from belayd.refusing import leased, refuse_greed, refuse_ttl
 from belayd.terms import (
-    MIN_TTL,
     Cause,
     Change,
     Dropped,
@@ -46,7 +46,9 @@ from belayd.terms import (
     Lease,
     Limits,
     Moved,
+    Notice,
     Request,
+    Warned,
     hash_token,
 )
 from belayd.waiting import WaitingList
@@ -140,8 +142,11 @@ class LeaseTable:
             RequestInvalid: The ttl is out of bounds.
             BoardNotFound: There is no such board, or none is named.
             QueueFull: Too many wait already.
+            QuotaExceeded: The principal holds and waits for as many as one may.
         """
-        self._refuse_ttl(request.ttl)
+        refuse_ttl(request.ttl, self.limits)
+        held = sum(lease.principal == request.principal for lease in self._tokens.values())
+        refuse_greed(request.principal, held, self._waiting.count_of(request.principal), self.limits)
         if not request.boards:
             raise BoardNotFound("no board matches; `belayctl boards` lists those there are")
         for board in request.boards:
@@ -154,8 +159,7 @@ class LeaseTable:
         if len(self._waiting) >= self.limits.waiters:
             waiting = len(self._waiting)
             raise QueueFull(f"{waiting} acquirers wait already; try again later", waiting=waiting)
-        self._waiting.join(request, now)
-        return []
+        return [*map(Moved, self._waiting.join(request, now))]
 
     def withdraw(self, name: str) -> list[Change]:
         """Let the waiter called `name` go; does nothing if it does not wait."""
@@ -183,8 +187,11 @@ class LeaseTable:
             LeaseNotFound, LeaseExpired, LeaseBroken, PermissionDenied: As `check`.
         """
         lease = self._find(token, principal, now)
-        ttl = lease.ttl if ttl is None else self._refuse_ttl(ttl)
-        renewed = replace(lease, ttl=ttl, expires=min(now + ttl, lease.acquired + self.limits.max_hold))
+        ttl = lease.ttl if ttl is None else refuse_ttl(ttl, self.limits)
+        expires = min(now + ttl, lease.acquired + self.limits.max_hold)
+        if lease.notice is not None:
+            expires = min(expires, lease.notice.ends)
+        renewed = replace(lease, ttl=ttl, expires=expires)
         self._boards[lease.board].lease = self._tokens[lease.token_hash] = renewed
         return renewed
 
@@ -201,8 +208,8 @@ class LeaseTable:
         lease = self._find(token, principal, now)
         return self._finish(lease, Cause.RELEASED, "was released", now)
 
-    def break_(self, board: str, by: str, why: str, now: float) -> list[Change]:
-        """End a board's lease against its holder's will.
+    def break_(self, board: str, by: str, why: str, now: float, grace: float = 0.0) -> list[Change]:
+        """End a board's lease against its holder's will, after `grace` seconds.
 
         Raises:
             LeaseNotFound: Nobody holds it.
@@ -210,7 +217,12 @@ class LeaseTable:
         lease = self.lease(board)
         if lease is None:
             raise LeaseNotFound(f"nobody holds board {board!r}", board=board)
-        return self._finish(lease, Cause.BROKEN, f"was broken by {by}: {why}", now)
+        notice = Notice(by, why, now + grace)
+        if grace <= 0:
+            return self._finish(lease, Cause.BROKEN, _broken(notice), now)
+        warned = replace(lease, notice=notice, expires=min(lease.expires, notice.ends))
+        self._boards[board].lease = self._tokens[lease.token_hash] = warned
+        return [Warned(warned)]
 
     def touch(self, board: str, *, busy: bool, now: float) -> None:
         """Note that a job began (`busy`: the lease is not idle until the next touch) or ended."""
@@ -306,19 +318,7 @@ class LeaseTable:
         return BoardOffline(f"not available now: {', '.join(boards)}; `belayctl boards` says why")
 
     def _leased(self, lease: Lease) -> BoardLeased:
-        board, queue_length = lease.board, self.waiting(lease.board)
-        since, expires = (
-            self._time_of_day(at).isoformat(timespec="seconds") for at in (lease.acquired, lease.expires)
-        )
-        return BoardLeased(
-            f"board {board!r} is leased by {lease.holder} since {since} until {expires}; "
-            f"{queue_length} wait for it; acquire it and wait, or take another",
-            board=board,
-            holder=lease.holder,
-            since=since,
-            expires=expires,
-            queue_length=queue_length,
-        )
+        return leased(lease, self.waiting(lease.board), self._time_of_day)
 
     def _find(self, token: str, principal: str, now: float) -> Lease:
         digest = hash_token(token)
@@ -340,6 +340,8 @@ class LeaseTable:
         return lease
 
     def _overdue(self, lease: Lease) -> tuple[Cause, str]:
+        if lease.notice is not None and lease.notice.ends <= self.deadline(lease.board):
+            return Cause.BROKEN, _broken(lease.notice)
         if lease.expires <= self.deadline(lease.board):
             if lease.expires >= lease.acquired + self.limits.max_hold:
                 return Cause.EXPIRED, f"reached the longest hold of {self.limits.max_hold:g} s"
@@ -380,10 +382,6 @@ class LeaseTable:
             self._ended.popitem(last=False)
         return [ended, *self._offer(lease.board, slot, now)]
 
-    def _refuse_ttl(self, ttl: float) -> float:
-        if not MIN_TTL <= ttl <= self.limits.max_hold:
-            raise RequestInvalid(
-                f"a lease's ttl is from {MIN_TTL:g} s to {self.limits.max_hold:g} s, not {ttl:g} s",
-                field="ttl",
-            )
-        return ttl
+
+def _broken(notice: Notice) -> str:
+    return f"was broken by {notice.by}: {notice.why}"

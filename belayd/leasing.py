@@ -14,6 +14,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -28,11 +29,26 @@ from belayd.events import (
     LeaseEnded,
     LeaseGranted,
     LeaseQueueChanged,
+    LeaseWarned,
+    Tenure,
 )
 from belayd.lease import LeaseTable
+from belayd.revival import record_of, revived, view_of
 from belayd.snapshot import BoardState, LeaseView
-from belayd.store import LeaseRecord, LeaseStore, MemoryStore
-from belayd.terms import Change, Dropped, Ended, Granted, Lease, Limits, Moved, Request, hash_token
+from belayd.store import LeaseStore, MemoryStore
+from belayd.terms import (
+    Change,
+    Dropped,
+    Ended,
+    Granted,
+    Lease,
+    Limits,
+    Moved,
+    Priority,
+    Request,
+    Warned,
+    hash_token,
+)
 from belayd.ticket import Grant, Ticket
 
 log = logging.getLogger(__name__)
@@ -55,6 +71,7 @@ class Leasing:
             when one has ended. The board goes to nobody until it `returned`.
         max_hold: Seconds after which a lease ends however often it is renewed.
         idle: Seconds without a job after which it ends.
+        per_user: Leases that one principal may hold and wait for together; None for any number.
         clock: None for that of the running loop.
         store: None for one that keeps nothing.
     """
@@ -66,6 +83,7 @@ class Leasing:
         on_ended: OnEnded,
         max_hold: float,
         idle: float,
+        per_user: int | None = None,
         clock: Clock | None = None,
         store: LeaseStore | None = None,
     ) -> None:
@@ -73,16 +91,22 @@ class Leasing:
         self._on_ended = on_ended
         self._clock: Clock = clock or LoopClock()
         self._store: LeaseStore = store or MemoryStore()
-        self._table = LeaseTable(Limits(max_hold, idle), self._time_of_day)
+        self._table = LeaseTable(Limits(max_hold, idle, per_user=per_user), self._time_of_day)
         stored = self._store.load()
         self._stored = dict(stored.leases)
         self._fences = dict(stored.fences)
+        self._cleaned_after: set[str] = set()
+        self._refused: str | None = None
         self._tickets: dict[str, tuple[Ticket, str]] = {}
         self._views: dict[str, LeaseView] = {}
         self._changes: deque[Change] = deque()
         self._applying = False
         self._timer: Timer | None = None
         self._timer_at = math.inf
+        self._forgetting: Timer | None = None
+        if stored.leases:
+            longest = max(record.view.ttl for record in stored.leases.values())
+            self._forgetting = self._clock.call_at(self._clock.monotonic() + longest, self._forget_absent)
         self._stop_listening = events.listen(self._hear)
 
     def drain(self) -> None:
@@ -90,10 +114,33 @@ class Leasing:
         for ticket, _ in self._tickets.values():
             ticket.wake(failure=Draining("the daemon is stopping; acquire again when it is back"))
 
+    def refuse_new(self, why: str | None) -> None:
+        """Grant nothing new, and tell those who wait and who come why; None ends that."""
+        self._refused = why
+        for ticket, _ in self._tickets.values() if why is not None else ():
+            ticket.wake(failure=Draining(why or ""))
+
+    def limit(self, max_hold: float, idle: float, per_user: int | None) -> None:
+        """Take other limits; those of time count for leases that live as well."""
+        self._table.limits = replace(self._table.limits, max_hold=max_hold, idle=idle, per_user=per_user)
+        self._arm(self._table.next_deadline())
+
     def close(self) -> None:
         """Listen to nothing and end nothing any more; leases stay as they are stored."""
         self._stop_listening()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         self._arm(math.inf)
+
+    async def settled(self) -> None:
+        """Return when everything done so far would survive a kill of the daemon or a loss of power.
+
+        A grant, a renewal or an end is told to its caller only after that.
+
+        Raises:
+            StoreFailed: It could not be written; withdraw what was granted.
+        """
+        await self._store.settled()
 
     # Acquirers and holders
 
@@ -104,6 +151,7 @@ class Leasing:
         holder: str = "",
         reason: str = "",
         ttl: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> Ticket:
         """Ask for any one of `boards`, the earlier the better.
 
@@ -113,12 +161,16 @@ class Leasing:
             holder: Whom to show to others; "" for the principal.
             reason: Why, to show to others.
             ttl: Seconds; None for DEFAULT_TTL.
+            priority: Before whom to be served.
 
         Raises:
             RequestInvalid: The ttl is out of bounds.
             BoardNotFound: There is no such board, or `boards` is empty.
-            QueueFull: Too many wait already.
+            QueueFull, QuotaExceeded: Too many wait already; the principal has too many.
+            Draining: Nothing new is granted now.
         """
+        if self._refused is not None:
+            raise Draining(self._refused)
         token = "bl_" + secrets.token_urlsafe(24)
         request = Request(
             name=secrets.token_hex(8),
@@ -128,6 +180,7 @@ class Leasing:
             reason=reason,
             ttl=min(DEFAULT_TTL, self._table.limits.max_hold) if ttl is None else ttl,
             token_hash=hash_token(token),
+            priority=priority,
         )
         changes = self._table.request(request, self._clock.monotonic())
         ticket = Ticket(self, request)
@@ -171,13 +224,19 @@ class Leasing:
         """
         self._apply(self._table.release(token, principal, self._clock.monotonic()))
 
-    def break_(self, board: str, by: str, why: str) -> None:
-        """End a board's lease against its holder's will.
+    def break_(self, board: str, by: str, why: str, grace: float = 0.0) -> LeaseView:
+        """End a board's lease against its holder's will; the holder has notice for `grace` seconds.
+
+        Returns the lease, with its notice or as it was.
 
         Raises:
             LeaseNotFound: Nobody holds it.
         """
-        self._apply(self._table.break_(board, by, why, self._clock.monotonic()))
+        before = self._views.get(board)
+        self._apply(self._table.break_(board, by, why, self._clock.monotonic(), grace))
+        after = self._views.get(board, before)
+        assert after is not None and before is not None
+        return after if after.name == before.name else before
 
     def check(self, board: str, token: str | None, principal: str) -> int | None:
         """Return the fence that work on `board` has under a token; None for work without a lease.
@@ -200,10 +259,15 @@ class Leasing:
 
     def set_available(self, board: str, available: bool) -> None:
         """Say whether a board may be granted; a lease that lives goes on either way."""
-        self._apply(self._table.set_available(board, available, self._clock.monotonic()))
+        changes = self._table.set_available(board, available, self._clock.monotonic())
+        if changes:  # else no end moved either; looking through all boards twice a call would cost
+            self._apply(changes)
 
     def returned(self, board: str) -> None:
         """Say that a board is clean after its last lease and may go to its next holder."""
+        if board in self._cleaned_after:
+            self._cleaned_after.discard(board)
+            self._store.remove(board)
         self._apply(self._table.returned(board, self._clock.monotonic()))
 
     # Everybody
@@ -245,9 +309,13 @@ class Leasing:
         self._table.add(board, fence=self._fences.pop(board, 0))
         record = self._stored.pop(board, None)
         if record is not None:
-            lease = self._revived(record)
-            self._table.restore(lease, self._clock.monotonic())
-            self._keep(lease)
+            now = self._clock.monotonic()
+            lease = revived(record, now, self._table.limits.max_hold)
+            self._table.restore(lease, now)
+            self._views[board] = record.view
+            if not record.ended:
+                log.info("board %s: still leased by %s, fence %d", board, lease.holder, lease.fence)
+                self._keep(lease)
             self._arm(self._table.next_deadline())
 
     def _apply(self, changes: Sequence[Change]) -> None:
@@ -272,12 +340,19 @@ class Leasing:
                 view = self._keep(lease)
                 ticket, token = self._tickets.pop(lease.name)
                 ticket.wake(granted=Grant(view, token))
-                self._events.publish(LeaseGranted(lease.board, waited))
+                self._events.publish(LeaseGranted(lease.board, waited, _tenure(lease, lease.reason)))
+            case Warned(lease):
+                log.info("board %s: the lease of %s will be broken", lease.board, lease.holder)
+                self._keep(lease)
+                self._events.publish(LeaseWarned(lease.board, _tenure(lease, _warning(lease))))
             case Ended(lease, cause, note, at):
                 log.info("board %s: the lease of %s %s", lease.board, lease.holder, note)
                 self._views.pop(lease.board, None)
-                self._store.remove(lease.board)
-                self._events.publish(LeaseEnded(lease.board, cause.value, at - lease.acquired))
+                # Its row goes when the board is clean: a daemon killed before that must clean it after.
+                self._cleaned_after.add(lease.board)
+                self._store.end(lease.board)
+                held = at - lease.acquired
+                self._events.publish(LeaseEnded(lease.board, cause.value, held, _tenure(lease, note)))
                 self._on_ended(lease.board, lease.fence, change.error())
             case Moved(name):
                 if name in self._tickets:
@@ -290,35 +365,16 @@ class Leasing:
                 assert_never(change)
 
     def _keep(self, lease: Lease) -> LeaseView:
-        """Store a lease that is new or renewed, and make what everybody sees of it."""
-        seen = self._views.get(lease.board)
-        view = self._views[lease.board] = LeaseView(
-            name=lease.name,
-            board=lease.board,
-            holder=lease.holder,
-            reason=lease.reason,
-            fence=lease.fence,
-            acquired=seen.acquired if seen else self._time_of_day(lease.acquired),
-            expires=self._time_of_day(lease.expires),
-            ttl=lease.ttl,
-        )
-        self._store.save(LeaseRecord(view, lease.principal, lease.token_hash))
+        """Store a lease that is new or changed, and make what everybody sees of it."""
+        view = self._views[lease.board] = view_of(lease, self._time_of_day, self._views.get(lease.board))
+        self._store.save(record_of(lease, view, self._clock.monotonic()))
         return view
 
-    def _revived(self, record: LeaseRecord) -> Lease:
-        now, wall, view = self._clock.monotonic(), self._clock.wall(), record.view
-        return Lease(
-            name=view.name,
-            board=view.board,
-            principal=record.principal,
-            holder=view.holder,
-            reason=view.reason,
-            ttl=view.ttl,
-            token_hash=record.token_hash,
-            fence=view.fence,
-            acquired=now - max(0.0, (wall - view.acquired).total_seconds()),
-            expires=now + max(view.ttl, (view.expires - wall).total_seconds()),
-        )
+    def _forget_absent(self) -> None:
+        """Forget the leases of boards that did not come before their holders had to give up."""
+        for board in self._stored:
+            self._store.remove(board)
+        self._stored.clear()
 
     def _time_of_day(self, at: float) -> datetime:
         return self._clock.wall() + timedelta(seconds=at - self._clock.monotonic())
@@ -333,3 +389,11 @@ class Leasing:
     def _expire(self) -> None:
         self._timer_at = math.inf
         self._apply(self._table.expire(self._clock.monotonic()))
+
+
+def _tenure(lease: Lease, note: str) -> Tenure:
+    return Tenure(lease.name, lease.principal, lease.holder, note)
+
+
+def _warning(lease: Lease) -> str:
+    return f"will be broken by {lease.notice.by}: {lease.notice.why}" if lease.notice else ""

@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import assert_never
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
 
 from belayd import events
-from belayd.gauges import board_gauges, build_info
+from belayd.gauges import Loaded, board_gauges, build_info, certificate_gauge, inventory_gauges
 from belayd.snapshot import BoardSnapshot
 from belayd.tallies import Spread, Tally
 
@@ -44,13 +45,18 @@ class Metrics:
     Args:
         snapshots: The boards as they are now, called on the loop.
         board_labels: The inventory's labels that belayd_board_info carries.
+        certificate_expires: When the server's TLS certificate does; None without TLS.
     """
 
     def __init__(
-        self, snapshots: Callable[[], Iterable[BoardSnapshot]], board_labels: tuple[str, ...] = ()
+        self,
+        snapshots: Callable[[], Iterable[BoardSnapshot]],
+        board_labels: tuple[str, ...] = (),
+        certificate_expires: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         self._snapshots = snapshots
         self._board_labels = board_labels
+        self._certificate_expires = certificate_expires
         self._boards: set[str] = set()
         self._kinds: Counter[str] = Counter()
         self._process = ProcessCollector(registry=None)
@@ -99,6 +105,15 @@ class Metrics:
         self._deployment_duration = Spread(
             "belayd_deployment_duration_seconds", "Time deployments took.", QUICK, ("outcome",)
         )
+        self._auth_failures = Tally(
+            "belayd_auth_failures_total", "Callers turned away for what they showed.", ("reason",)
+        )
+        self._reloads = Tally(
+            "belayd_inventory_reloads_total", "Times the inventory was read again, by outcome.", ("outcome",)
+        )
+        for outcome in ("ok", "failed"):
+            self._reloads.add(outcome, by=0)
+        self._reloaded = Loaded()
         self._lag = Spread(
             "belayd_event_loop_lag_seconds", "How late the event loop ran a timer of one second.", LAG
         )
@@ -123,6 +138,8 @@ class Metrics:
             *(self._leases_ended, self._operation_duration, self._queue_wait, self._lease_wait),
             *(self._lease_duration, self._deployment_duration, self._lag, self._grpc_started),
             *(self._grpc_handled, self._grpc_received, self._grpc_sent, self._grpc_seconds),
+            self._auth_failures,
+            self._reloads,
         )
 
     def count(self, event: events.Event) -> None:
@@ -150,10 +167,27 @@ class Metrics:
                 self._lease_duration.observe(event.held)
             case events.DeploymentEnded():
                 self._count_deployment(event)
-            case events.LeaseQueueChanged():
+            case events.LeaseQueueChanged() | events.LeaseWarned():
                 pass  # a gauge, read at scrape time
             case _:
                 assert_never(event)
+
+    def inventory_loaded(self, at: datetime) -> None:
+        """Note that the daemon has read its inventory for the first time."""
+        self._reloaded = Loaded(True, at)
+
+    def inventory_reloaded(self, outcome: str, at: datetime) -> None:
+        """Count that the inventory was read again: ok or failed."""
+        self._reloads.add(outcome)
+        self._reloaded = Loaded(outcome == "ok", at if outcome == "ok" else self._reloaded.at)
+
+    def show_labels(self, board_labels: tuple[str, ...]) -> None:
+        """Take other labels for belayd_board_info."""
+        self._board_labels = board_labels
+
+    def auth_failed(self, reason: str) -> None:
+        """Count a caller that was turned away; `entrance` has the reasons."""
+        self._auth_failures.add(reason)
 
     def grpc_started(self, service: str, method: str, kind: str) -> None:
         """Count an RPC's start; `kind` is unary, client_stream, server_stream or bidi_stream."""
@@ -188,7 +222,14 @@ class Metrics:
             if snapshot.name not in self._boards:
                 self._admit(snapshot.name)
         tallies = tuple(tally.copy() for tally in (*self._by_board, *self._others))
-        return Reading(snapshots, self._board_labels, tallies, self._process)
+        return Reading(
+            snapshots,
+            self._board_labels,
+            tallies,
+            self._process,
+            self._certificate_expires(),
+            self._reloaded,
+        )
 
     def collect(self) -> Iterator[Metric]:
         """Render on the loop: for a prometheus_client registry of somebody's own."""
@@ -219,14 +260,18 @@ class Metrics:
 
     def _count_operation(self, event: events.OperationEnded) -> None:
         board = self._known(event.board)
-        self._operations.add(board, event.outcome)
-        if event.reason:
-            self._count_kind(self._failures, board, event.reason.lower())
-        if event.outcome == "rejected":  # it neither waited nor ran
-            return
+        ends = [*event.others, (event.outcome, event.reason, event.count)]
+        mean = event.ran / max(1, sum(count for _, _, count in ends))
         self._operation_seconds.add(board, by=event.ran)
-        self._operation_duration.observe(event.ran, event.operation, event.outcome)
-        self._queue_wait.observe(event.queued, event.operation)
+        for outcome, reason, count in ends:
+            if not count:
+                continue
+            self._operations.add(board, outcome, by=count)
+            if reason:
+                self._count_kind(self._failures, board, reason.lower(), count)
+            if outcome != "rejected":  # else it neither waited nor ran
+                self._operation_duration.observe(mean, event.operation, outcome, times=count)
+                self._queue_wait.observe(event.queued, event.operation, times=count)
 
     def _count_deployment(self, event: events.DeploymentEnded) -> None:
         board = self._known(event.board)
@@ -236,14 +281,14 @@ class Metrics:
         self._deployment_bytes.add(board, "skipped", by=event.skipped_bytes)
         self._deployment_duration.observe(event.ran, event.outcome)
 
-    def _count_kind(self, tally: Tally, board: str, kind: str) -> None:
+    def _count_kind(self, tally: Tally, board: str, kind: str, count: int = 1) -> None:
         """Count within the board's budget of series."""
         if (board, kind) not in tally.values:
             if self._kinds[board] >= MOST_KINDS:
                 kind = "other"
             else:
                 self._kinds[board] += 1
-        tally.add(board, kind)
+        tally.add(board, kind, by=count)
 
     def _method(self, service: str, method: str, kind: str) -> tuple[str, str, str]:
         labels = (kind, service, method)
@@ -262,6 +307,8 @@ class Reading:
     board_labels: tuple[str, ...]
     tallies: tuple[Tally | Spread, ...]
     process: ProcessCollector
+    certificate_expires: datetime | None
+    loaded: Loaded = field(default_factory=Loaded)
 
     def collect(self) -> Iterator[Metric]:
         """Render for prometheus_client."""
@@ -269,6 +316,8 @@ class Reading:
         yield from board_gauges(self.snapshots, self.board_labels)
         for tally in self.tallies:
             yield tally.metric()
+        yield certificate_gauge(self.certificate_expires)
+        yield from inventory_gauges(self.loaded)
         yield from self.process.collect()
 
 

@@ -7,7 +7,9 @@ the raw REPL reports by itself.
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from belayd import values
 from belayd.protocol.events import Framed
@@ -56,20 +58,28 @@ class BoardRaised(Exception):
 
 def decode(framed: Framed) -> Outcome:
     """Return what one of the runner's frames means."""
-    text = framed.payload.decode("utf-8", "backslashreplace")
+    text = "" if framed.kind in (b"A", b"B") else framed.payload.decode("utf-8", "backslashreplace")
     match framed.kind:
         case b"N":
             return Returned(None)
+        case b"B":
+            return Returned(framed.payload)
+        case b"A":
+            return Returned(bytearray(framed.payload))
         case b"V":
-            return Returned(_typed(text.strip("\r\n")))
+            return Returned(_typed(framed.payload.strip(b"\r\n")))
         case b"v":
-            value = _typed(text)
-            return Returned(value[0] if isinstance(value, tuple) else value)
+            value = _typed(framed.payload)
+            if isinstance(value, tuple):
+                return Returned(value[0])
+            shown = text.removeprefix("(").removesuffix(")").removesuffix(",")
+            return Returned(values.Repr(_type_name(shown), shown))
         case b"O":
             type_name, _, shown = text.replace("\r\n", "\n").partition("\n")
-            return Returned(values.Repr(type_name.removeprefix("<class '").removesuffix("'>"), shown))
+            type_name = type_name.removeprefix("<class '").removesuffix("'>")
+            return Returned(values.Repr(type_name or _NAMELESS.get(shown, "unknown"), shown))
         case b"X":
-            arguments = _typed(text)
+            arguments = _typed(framed.payload)
             code = arguments[0] if isinstance(arguments, tuple) and arguments else None
             if not code:  # sys.exit() and sys.exit(0) end a program well
                 return Returned(None)
@@ -99,10 +109,40 @@ def _is_ours(line: str) -> bool:
     return line.startswith('  File "<stdin>"') or in_pieces
 
 
-def _typed(text: str) -> object:
+def _typed(printed: bytes) -> object:
     try:
-        return values.parse(text)
+        return values.parse(printed.decode())
     except ValueError:
-        # The board vouches for the type, so this is a number format of a firmware
-        # we do not know: say what came rather than guess.
-        return values.Repr("unknown", text)
+        # Text that is no Unicode, an int beyond all bounds, a number format of a
+        # firmware we do not know: say what came rather than guess.
+        text = printed.decode("utf-8", "backslashreplace")
+        return values.Repr(_type_name(text), text)
+
+
+def _type_name(text: str) -> str:
+    """Return the type whose `repr()` begins so; the board vouches that it is one of them."""
+    if text.startswith("{"):
+        return "dict" if _is_dict(text) else "set"
+    found = _BEGINNING.match(text)
+    return (found and found.lastgroup) or "unknown"
+
+
+def _is_dict(text: str) -> bool:
+    depth = 0
+    for mark in _QUOTED.sub("", text):
+        depth += (mark in "([{") - (mark in ")]}")
+        if depth == 1 and mark in ":,":
+            return mark == ":"
+    return text == "{}"
+
+
+# MicroPython's types of these have empty names; CPython's have these.
+_NAMELESS = MappingProxyType({"Ellipsis": "ellipsis", "NotImplemented": "NotImplementedType"})
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
+
+
+_BEGINNING = re.compile(
+    r"""(?P<str>['"])|b['"](?P<bytes>)|(?P<bytearray>bytearray\()|(?P<list>\[)|(?P<tuple>\()
+    |set\((?P<set>)|(?P<frozenset>frozenset\()|(?P<range>range\()|-?[0-9]+\Z(?P<int>)|-?[0-9.](?P<float>)""",
+    re.VERBOSE,
+)

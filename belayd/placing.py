@@ -7,6 +7,7 @@ own, that fits the ring even of a board that does not read at all.
 
 from __future__ import annotations
 
+from belayd.call import MOST_BYTES, Call
 from belayd.errors import BoardUnresponsive, OutOfMemory
 from belayd.outcome import raised_from
 from belayd.prompt import BURST_BYTES, Prompt
@@ -31,24 +32,27 @@ class Placing:
     async def place(self, text: str) -> str:
         """Return an expression whose value on the board is `text`, having put it there if need be.
 
+        It has that value once: taken, the text does not stay in a memory of 9 kB.
+
         Raises:
             OutOfMemory: The board's memory does not hold it.
             TransportLost, BoardUnresponsive: As `Prompt.execute`.
         """
         if self.at_once(text):
             return literal(text)
-        assignment = f"{_NAME}="
-        for piece in pieces(text, BURST_BYTES - len(f"{_NAME}+=''\x04")):
-            _, ended = await self._prompt.execute(f"{assignment}'{piece}'".encode(), None, _discard)
+        statement = "{}=['{}']"
+        for piece in pieces(text, BURST_BYTES - len(f"{_NAME}[0]+=''\x04")):
+            _, ended = await self._prompt.execute(statement.format(_NAME, piece).encode(), None, _discard)
             if ended.error or ended.restarted:
                 exception = raised_from(ended.error)
                 if exception.type_name == "MemoryError":
+                    await self._prompt.execute(f"{_NAME}=0".encode(), None, _discard)
                     raise self._out_of_memory(len(text), None)
                 raise BoardUnresponsive(
                     f"board {self._board!r} misread what was sent: {exception.message}", board=self._board
                 )
-            assignment = f"{_NAME}+="
-        return _NAME
+            statement = "{}[0]+='{}'"
+        return f"{_NAME}.pop()"
 
     def refuse_too_large(self, text: str, free_bytes: int | None) -> None:
         """Raise OutOfMemory for what would stop a small board for good.
@@ -58,6 +62,11 @@ class Placing:
         """
         if not self._prompt.raw_paste and free_bytes is not None and 4 * len(text) > free_bytes:
             raise self._out_of_memory(len(text), free_bytes)
+
+    def refuse_too_long(self, call: Call) -> None:
+        """Raise OutOfMemory for a call whose bytes, as source, no board without the loop has memory for."""
+        if call.contents and call.spelled_bytes > MOST_BYTES:
+            raise self._out_of_memory(call.spelled_bytes, None)
 
     def _out_of_memory(self, length: int, free_bytes: int | None) -> OutOfMemory:
         has = "too little memory free" if free_bytes is None else f"{free_bytes} bytes of memory free"

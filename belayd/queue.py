@@ -7,20 +7,24 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from belayd.errors import BelaydError, QueueFull, RunTimeout
+from belayd.errors import BelaydError, BoardLeased, QueueFull, RunTimeout
 from belayd.run import Job, Order, Run, RunState, T
 
 LENGTH = 1000
 """Jobs that may wait for one board; each costs a few hundred bytes beside what it holds."""
+MAKE_WAY = 1.0
+"""Seconds that a run without a lease may go on once the holder of a new lease wants the board."""
 HELD_BYTES = 16 << 20
 """Bytes that the jobs waiting for one board may hold together: a call may bring a megabyte."""
 
 
 class Queue:
-    """Runs waiting for the board called `board`.
+    """Runs waiting for the board called `board`, and the one that runs, if one does.
 
     `withdrawn` is called with each that ended without having run.
     """
+
+    running: Run[Any] | None = None
 
     def __init__(self, board: str, withdrawn: Callable[[Run[Any], BelaydError], None]) -> None:
         self._board = board
@@ -72,8 +76,24 @@ class Queue:
         return run
 
     def before(self, run: Run[Any]) -> int:
-        """Return how many wait before `run`."""
-        return self._runs.index(run) if run in self._runs else 0
+        """Return how many run or wait before `run`."""
+        return (self.running is not None) + (self._runs.index(run) if run in self._runs else 0)
+
+    def stop(self, why: BelaydError, wanted: Callable[[Order], bool] = lambda order: True) -> None:
+        """End what runs and waits, of that what is `wanted`."""
+        for run in (self.running, *tuple(self._runs)):
+            if run and wanted(run.order):
+                run.stop(why)
+
+    def make_way(self) -> None:
+        """Let a holder's work begin soon, though somebody's run from before the lease still runs."""
+        running = self.running
+        if running is not None and running.order.fence is None:
+            message = (
+                f"board {self._board!r} was leased while this ran without one; acquire one for long work"
+            )
+            taken = BoardLeased(message, board=self._board)
+            asyncio.get_running_loop().call_later(MAKE_WAY, running.stop, taken)
 
     def _withdraw(self, run: Run[Any]) -> None:
         if run.state is RunState.QUEUED and run.cause is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -55,6 +56,9 @@ class Order:
         timeout: Seconds for queueing and running; None for no limit.
         emit: Gets the output; the board waits for it.
         held_bytes: What is kept of it in memory while it is queued.
+        steps: Operations that it is, for the metrics: a conversation's steps share a job.
+        earlier: Seconds that the jobs before, of which it is the continuation, were queued and ran.
+        raw: Whether the job takes the board as it is, its own program running perhaps.
     """
 
     operation: str
@@ -62,6 +66,9 @@ class Order:
     timeout: float | None
     emit: Emit
     held_bytes: int = 0
+    raw: bool = False
+    steps: int = 1
+    earlier: tuple[float, float] = (0.0, 0.0)
 
 
 class Run(Generic[T]):
@@ -69,6 +76,8 @@ class Run(Generic[T]):
 
     Attributes:
         queued, ran: Seconds spent so; final once ENDED.
+        counted: Steps that ended by themselves, by the metrics' outcome and reason.
+        continued: Whether another job goes on with what this one began, and will count for both.
         outcome: Done when the run has ended, whichever way; a caller awaits it.
     """
 
@@ -81,6 +90,8 @@ class Run(Generic[T]):
         self.cause: BelaydError | None = None
         self.queued = 0.0
         self.ran = 0.0
+        self.counted: Counter[tuple[str, str]] = Counter()
+        self.continued = False
         self._entered = now
         self._started = now
         self._stop: Callable[[], None] | None = None
@@ -100,6 +111,10 @@ class Run(Generic[T]):
         self.cause = cause
         if self._stop is not None:
             self._stop()
+
+    def count(self, outcome: str, reason: str = "") -> None:
+        """Note how one of the job's steps ended, for the metrics; the job's own end counts for the others."""
+        self.counted[outcome, reason] += 1
 
     # The board's side
 
@@ -142,7 +157,14 @@ def ended(board: str, run: Run[T], result: object) -> OperationEnded:
     outcome = OUTCOMES.get(reason, "rejected") if reason else "ok"
     if isinstance(result, Raised):
         outcome = "board_error"
-    return OperationEnded(board, run.order.operation, outcome, reason, run.queued, run.ran)
+    others = tuple((*how, count) for how, count in run.counted.items())
+    rest = run.order.steps - run.counted.total()
+    if run.counted and not reason:  # what the job left undone
+        outcome, reason = "cancelled", "RUN_CANCELLED"
+    queued, ran = (before + now for before, now in zip(run.order.earlier, (run.queued, run.ran), strict=True))
+    if run.continued and not reason:
+        queued = ran = rest = 0
+    return OperationEnded(board, run.order.operation, outcome, reason, queued, ran, rest, others)
 
 
 class Feed:

@@ -1,4 +1,4 @@
-"""A conversation with one board: what runs at its prompt, and what belayd keeps on it.
+"""A conversation with one board: what runs there, one operation at a time.
 
 A session belongs to its board's task; one operation runs at a time. An operation
 that is cancelled, or that fails with anything but a result, leaves the prompt
@@ -12,30 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from belayd import onboard, values
+from belayd import circuitpython
 from belayd.call import Call
-from belayd.errors import BoardUnresponsive, OutOfMemory, TransportLost, Unsupported
-from belayd.iteration import Orders
-from belayd.loop import Loop, LoopMissing, Request, request_for
+from belayd.errors import BoardUnresponsive, TransportLost, Unsupported
+from belayd.installation import RECOVER, Installation
+from belayd.iteration import IterationLost, Orders
+from belayd.loop import Loop, LoopMissing
 from belayd.outcome import BoardRaised, Outcome, Raised, decode, raised_from
+from belayd.passthrough import Keys
 from belayd.placing import Placing
-from belayd.prompt import ANSWER, BOOT, BURST_BYTES, Prompt
+from belayd.prompt import ANSWER, BOOT, Prompt
 from belayd.prompt import Emit as Emit
 from belayd.protocol.events import Ended, Framed
-from belayd.snapshot import Facts, facts_from
+from belayd.request import NAME_LENGTH, Request, iteration_of, request_for
+from belayd.snapshot import Facts
 from belayd.transport.contract import Traffic, Transport
 
-START = 20.0
-"""Seconds to take a board over: 0.3 s is usual, 2 s on a micro:bit, three times as much when it resists."""
-RECOVER = 10.0
-"""Seconds for a step of recovery, a restart's own time not counted."""
-LOOP_BYTES = 24 * 1024
-"""Free heap from which on a board runs the loop, which takes about 2 kB on 32 bits."""
 _STATEMENTS, _EXPRESSION, _FUNCTION = 0, 1, 2  # what _B of onboard/runner.py is told to run
 _HARD_RESET = """try:
  from machine import reset
@@ -56,28 +52,47 @@ class Session:
     """An open conversation with one board.
 
     Attributes:
-        facts: What the board said of itself at `start`.
-        restarts: Restarts of the interpreter noticed since `start`; names that
-            callers had defined are gone with each.
+        taken: Whether `start` took it over; until then its own program goes on undisturbed.
     """
-
-    facts: Facts
 
     def __init__(self, board: str, transport: Transport, new_token: Callable[[int], str]) -> None:
         """`new_token` returns so many letters and digits that nobody can guess."""
-        self.restarts = 0
+        self.taken = False
         self._board = board
+        self._new_token = new_token
         self._prompt = Prompt(board, transport, new_token)
         # Above 10 bytes, since MicroPython keeps shorter literals for ever, where a
         # program can find them (micropython.qstr_info).
         self._token = "\x1e" + new_token(10)
         self._loop = Loop(board, self._prompt, self._token)
+        self._calling: int | None = None  # the number of the call that runs without the loop
         self._placing = Placing(board, self._prompt)
+        self._installation = Installation(board, self._prompt, self._loop, self._placing, self._token)
+
+    @property
+    def facts(self) -> Facts:
+        """What the board said of itself at `start`."""
+        return self._installation.facts
+
+    @facts.setter
+    def facts(self, facts: Facts) -> None:
+        """Hold the board for less than it said, say."""
+        self._installation.facts = facts
+
+    @property
+    def restarts(self) -> int:
+        """Restarts of the interpreter noticed since `start`; names that callers had defined are gone with each."""
+        return self._installation.restarts
 
     @property
     def proven(self) -> bool:
         """Whether the board is known to be at the raw prompt or in the loop, waiting."""
         return self._prompt.proven or self._loop.ready
+
+    @property
+    def address(self) -> str:
+        """Where the board is, for people."""
+        return self._prompt.address
 
     @property
     def traffic(self) -> Traffic:
@@ -93,16 +108,9 @@ class Session:
             TransportLost: The board went away.
             BoardUnresponsive: No raw prompt, or no sense in its answers.
         """
-
-        async def start() -> None:
-            await self._prompt.reenter(idle)
-            await self._prompt.prove(idle)
-            await self._prompt.ask_raw_paste()
-            self.facts = await self._ask_facts()
-            await self._install()
-
-        await self._within(START, start())
-        return self.facts
+        facts = await self._installation.begin(idle)
+        self.taken = True
+        return facts
 
     async def run(self, source: str, emit: Emit) -> Outcome:
         """Run statements in the board's global namespace."""
@@ -111,61 +119,101 @@ class Session:
     async def evaluate(self, expression: str, emit: Emit) -> Outcome:
         """Evaluate one expression there."""
         request = request_for(expression)
-        if self._loops and request.fits:
+        if self._installation.loops and request.fits:
             return await self._request(request, emit)
         return await self._execute(expression.strip(), _EXPRESSION, emit)
 
     async def call(self, call: Call, emit: Emit) -> Outcome:
         """Call a function that is there."""
         request = request_for(call)
-        if self._loops and request.fits:
+        if self._installation.loops and request.fits:
             return await self._request(request, emit)
-        return await self._execute(call.expression, _FUNCTION, emit)
+        self._placing.refuse_too_long(call)
+        return await self._execute(call.spelled_out(), _FUNCTION, emit)
 
     async def converse(
         self,
         calls: Sequence[Call | str],
         emit: Callable[[int, bytes], Awaitable[None]],
         settle: Callable[[int, Outcome], Awaitable[None]],
+        wanted: Callable[[int], bool] = lambda number: True,
     ) -> None:
         """Do calls and expressions in their order, on boards with the loop many at a time.
 
-        `emit` and `settle` get the number of the call first. What comes after a call
-        that exits the interpreter never runs and is not settled.
+        `emit` and `settle` get the number of the call first. One that is not `wanted`
+        any more when its turn comes is left out. What comes after a call that exits
+        the interpreter never runs and is not settled.
         """
+        self._calling = None
         requests = [request_for(call) for call in calls]
-        if self._loops and all(request.fits for request in requests):
-            await self._pipeline(requests, emit, settle)
+        if self._installation.loops and all(request.fits for request in requests):
+            await self._pipeline(requests, emit, settle, wanted)
             return
         for number, call in enumerate(calls):
+            if not wanted(number):
+                continue
+            self._calling = number
             pass_on = partial(emit, number)
             outcome = await (
                 self.evaluate(call, pass_on) if isinstance(call, str) else self.call(call, pass_on)
             )
+            self._calling = None
             await settle(number, outcome)
 
+    async def halt(
+        self,
+        emit: Callable[[int, bytes], Awaitable[None]],
+        settle: Callable[[int, Outcome], Awaitable[None]],
+    ) -> int | None:
+        """Interrupt the board after a `converse` that was cancelled.
+
+        Settles calls that had ended. Returns the number of the one that the interrupt
+        met, None if it met none; those after it never ran.
+
+        Raises:
+            BoardUnresponsive: How far the board came cannot be told, or it is still busy.
+            TransportLost: The board went away.
+        """
+        met = self._calling
+        if met is not None:
+            await self._installation.within(RECOVER, self._recover_by_interrupt(partial(emit, met)))
+            return met
+
+        async def halt() -> None:
+            nonlocal met
+            met = await self._loop.halt(emit, settle)
+
+        await self._installation.within(ANSWER, halt())
+        await self._see_after(_discard)
+        return met
+
     async def iterate(
-        self, call: Call, orders: Orders, emit: Emit, item: Callable[[object], Awaitable[None]]
-    ) -> Outcome:
+        self, call: Call | None, orders: Orders, emit: Emit, item: Callable[[object], Awaitable[None]]
+    ) -> Outcome | None:
         """Push the items that a call's result yields, as `orders` allow; return how it ended.
+
+        Returns None when it waits on the board and other work may be done there: there
+        are no orders left, or many items were pushed and others shall have their turn.
+        The next `iterate` with the same orders goes on; `call` may be None then.
 
         Raises:
             Unsupported: The board has no room for the loop that pushes them.
+            IterationLost: It had begun, and the board knows nothing of it any more.
         """
-        if not (self._loops and Request("g", call.expression.encode()).fits):
+        name = orders.name or self._new_token(NAME_LENGTH)
+        if not self._installation.loops or (call is not None and not iteration_of(call, name, 0).fits):
             raise Unsupported(
                 f"board {self._board!r} cannot push items: too little memory, no sys.stdin, or too long a call; "
                 "return a list instead",
                 board=self._board,
             )
         try:
-            outcome = await self._loop.iterate(call.expression, orders, emit, item)
+            outcome = await self._loop.iterate(call, name, orders, emit, item)
         except LoopMissing:
-            await self._prompt.prove(emit)
-            await self._install()
-            raise Unsupported(
-                f"board {self._board!r} had lost its loop; try again", board=self._board
-            ) from None
+            await self._installation.put_back()
+            if orders.name is not None:
+                raise IterationLost from None
+            outcome = await self._loop.iterate(call, name, orders, emit, item)
         await self._see_after(emit)
         return outcome
 
@@ -176,23 +224,7 @@ class Session:
             BoardRaised: It raised.
             TransportLost, BoardUnresponsive: As for `start`.
         """
-        await self._loop.leave(_discard)
-        token = self._token
-        beginning, ending = f"print({token + 'C'!r},end='')\n", f"\nfinally:print({token!r},end='')"
-        body = source.rstrip("\n").replace("\n", "\n ")
-        text = f"{beginning}try:\n {body}{ending}"
-        if not (self._prompt.raw_paste or len(text) < BURST_BYTES):
-            text = f"try:exec({await self._placing.place(beginning + source)}){ending}"
-        framed, ended = await self._exchange(text.encode(), token.encode(), _discard)
-        if framed is None or ended.error:
-            exception = raised_from(ended.error)
-            if exception.type_name == "MemoryError":
-                raise OutOfMemory(
-                    f"board {self._board!r} has too little memory free for this; reset it and try again",
-                    board=self._board,
-                )
-            raise BoardRaised(exception)
-        return framed.payload
+        return await self._installation.command(source)
 
     async def drain(self, emit: Emit) -> None:
         """Give `emit` what the board printed while nothing ran.
@@ -209,12 +241,37 @@ class Session:
             TransportLost, BoardUnresponsive: As for `start`.
         """
         await self._loop.leave(emit)
-        await self._within(BOOT + RECOVER, self._restart(emit))
+        await self._installation.within(BOOT + RECOVER, self._installation.restart(emit))
 
-    async def _restart(self, emit: Emit) -> None:
-        await self._prompt.restart(emit)
-        self.restarts += 1
-        await self._install()
+    async def hand_back(self, emit: Emit) -> None:
+        """Let the board run its own program again, if anything was ever sent to it; it is not `taken` then.
+
+        Raises:
+            TransportLost, BoardUnresponsive: As for `start`.
+        """
+        if not self.traffic.sent_bytes:
+            return
+        if self._loop.ready:
+            await self._loop.leave(emit)
+        elif not self._prompt.proven:
+            await self._installation.within(RECOVER, self._prompt.reenter(emit))
+        if self.taken and self._prompt.proven:
+            await circuitpython.leave(self._prompt, self.facts)
+        self.taken = False
+        await self._prompt.release(emit)
+
+    async def attach(self, keys: Keys, emit: Emit) -> None:
+        """Join a person and the board: raw bytes both ways until `keys` gives b"".
+
+        A board that was taken shows its friendly prompt first, and is taken again afterwards.
+
+        Raises:
+            TransportLost, BoardUnresponsive: As for `start`.
+        """
+        await self._loop.leave(emit)
+        await self._prompt.pass_through(keys, emit)
+        if self.taken:
+            await self._installation.within(RECOVER, self._recover_by_reentry(emit))
 
     async def hard_reset(self, emit: Emit) -> None:
         """Reset the chip; the link may vanish with it, and the session with the link.
@@ -228,7 +285,7 @@ class Session:
         ended = await self._prompt.reset_chip(source.encode(), emit)
         if ended is not None and ended.error:
             raise BoardRaised(raised_from(ended.error))
-        await self._take_over_again(emit)
+        await self._installation.take_over(emit)
 
     def recovery(self, emit: Emit) -> tuple[Step, ...]:
         """Return the ladder's steps that need no new port, gentlest first.
@@ -237,9 +294,11 @@ class Session:
         BoardUnresponsive, and then the next is tried; TransportLost ends it.
         """
         return (
-            Step("interrupt", lambda: self._within(RECOVER, self._recover_by_interrupt(emit))),
-            Step("reenter", lambda: self._within(RECOVER, self._recover_by_reentry(emit))),
-            Step("soft_reset", lambda: self._within(BOOT + RECOVER, self._recover_by_reset(emit))),
+            Step("interrupt", lambda: self._installation.within(RECOVER, self._recover_by_interrupt(emit))),
+            Step("reenter", lambda: self._installation.within(RECOVER, self._recover_by_reentry(emit))),
+            Step(
+                "soft_reset", lambda: self._installation.within(BOOT + RECOVER, self._recover_by_reset(emit))
+            ),
         )
 
     async def close(self) -> None:
@@ -248,6 +307,8 @@ class Session:
             with contextlib.suppress(TransportLost, BoardUnresponsive, TimeoutError):
                 async with asyncio.timeout(ANSWER):
                     await self._loop.leave(_discard)
+        if self.taken and self._prompt.proven:
+            await circuitpython.leave(self._prompt, self.facts)
         await self._prompt.close()
 
     async def _execute(self, text: str, kind: int, emit: Emit) -> Outcome:
@@ -256,13 +317,18 @@ class Session:
         token = self._token
         if kind == _FUNCTION and not self._placing.at_once(text):
             kind = _EXPRESSION  # compiled from what was placed
-        code = f"lambda:{text}" if kind == _FUNCTION else await self._placing.place(text)
-        source = f"_B('{token}',{code},{kind})".encode()
-        framed, ended = await self._exchange(source, token.encode(), emit)
+
+        async def attempt() -> tuple[Framed | None, Ended]:
+            code = f"lambda:{text}" if kind == _FUNCTION else await self._placing.place(text)
+            return await self._installation.exchange(
+                f"_B('{token}',{code},{kind})".encode(), token.encode(), emit
+            )
+
+        framed, ended = await attempt()
         if framed is None and _runner_missing(ended):
             # The caller's code did not start: its runner was deleted or lost in a restart.
-            await self._install()
-            framed, ended = await self._exchange(source, token.encode(), emit)
+            await self._installation.put_back()
+            framed, ended = await attempt()
         if framed is not None:
             return decode(framed)
         if ended.error:
@@ -286,94 +352,35 @@ class Session:
         requests: Sequence[Request],
         emit: Callable[[int, bytes], Awaitable[None]],
         settle: Callable[[int, Outcome], Awaitable[None]],
+        wanted: Callable[[int], bool] = lambda number: True,
     ) -> None:
         try:
-            await self._loop.pipeline(requests, emit, settle)
+            await self._loop.pipeline(requests, emit, settle, wanted)
         except LoopMissing:
             # Nothing of the caller's ran: its runner was deleted, or lost in a restart.
-            await self._prompt.prove(_discard)
-            await self._install()
-            await self._loop.pipeline(requests, emit, settle)
+            await self._installation.put_back()
+            await self._loop.pipeline(requests, emit, settle, wanted)
         await self._see_after(partial(emit, len(requests) - 1))
 
     async def _see_after(self, emit: Emit) -> None:
         if not self.proven and not self._prompt.stray_question:
-            await self._take_over_again(emit)
-
-    @property
-    def _loops(self) -> bool:
-        """Whether this board runs the resident loop: where input carries bytes and memory suffices."""
-        free = self.facts.memory_free_bytes
-        return "sys.stdin" in self.facts.modules and (free is None or free > LOOP_BYTES)
-
-    async def _exchange(self, source: bytes, token: bytes, emit: Emit) -> tuple[Framed | None, Ended]:
-        framed, ended = await self._prompt.execute(source, token, emit)
-        if ended.restarted:
-            await self._take_over_again(emit)
-        return framed, ended
-
-    async def _take_over_again(self, emit: Emit) -> None:
-        async def take_over() -> None:
-            await self._prompt.reenter(emit)
-            await self._prompt.prove(emit)
-            await self._install()
-
-        self._loop.forget()
-        self.restarts += 1
-        await self._within(START, take_over())
-
-    async def _within(self, limit: float, work: Coroutine[Any, Any, None]) -> None:
-        """Do belayd's own work on the board within so many seconds, or say that the board failed."""
-        try:
-            async with asyncio.timeout(limit):
-                await work
-        except TimeoutError:
-            raise self._failed(f"did not let itself be prepared within {limit:g} s") from None
-        except (BoardRaised, OutOfMemory) as error:
-            raise self._failed(f"could not be prepared: {error}") from error
-
-    def _failed(self, what: str) -> BoardUnresponsive:
-        return BoardUnresponsive(f"board {self._board!r} {what}", board=self._board)
+            await self._installation.take_over(emit)
 
     async def _recover_by_interrupt(self, emit: Emit) -> None:
         self._loop.forget()
         await self._prompt.interrupt(emit)
-        await self._ensure_runner()
+        await self._installation.ensure()
 
     async def _recover_by_reentry(self, emit: Emit) -> None:
         self._loop.forget()
         await self._prompt.reenter(emit)
         await self._prompt.prove(emit)
-        await self._ensure_runner()
+        await self._installation.ensure()
 
     async def _recover_by_reset(self, emit: Emit) -> None:
         self._loop.forget()
         await self._prompt.interrupt_hard(emit)
-        self.restarts += 1
-        await self._install()
-
-    async def _ask_facts(self) -> Facts:
-        told = values.parse((await self.command(onboard.load("facts"))).decode("utf-8", "replace").strip())
-        facts = facts_from(told, self._prompt.raw_paste)
-        if facts is None:
-            raise self._failed(f"says of itself what no MicroPython says: {told!r}")
-        return facts
-
-    async def _install(self) -> None:
-        if "sys.stdout" in self.facts.modules:
-            await self.command(onboard.load("runner"))
-            if self._loops:
-                await self.command(onboard.load("loop"))
-            return
-        # Little memory: make room first, then one definition at a time, since
-        # compiling takes several times what the code does.
-        await self.command("import gc\n_B=_K=None\ngc.collect()")
-        for definition in onboard.load("runner_small").removeprefix("def ").split("\ndef "):
-            await self.command("def " + definition)
-
-    async def _ensure_runner(self) -> None:
-        if await self.command("print('_B' in globals())") != b"True":
-            await self._install()
+        await self._installation.begin_anew()
 
 
 def _runner_missing(ended: Ended) -> bool:

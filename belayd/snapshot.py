@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 
 class BoardState(enum.Enum):
@@ -36,9 +36,10 @@ class Facts:
     Attributes:
         unique_id: Hexadecimal, None where the board cannot tell.
         modules: Of those belayd can use, the ones the board has; "sys.stdout" where there is one,
-            "sys.stdin" where it gives bytes.
+            "sys.stdin" where it gives bytes, and the words of onboard/circuitpython.py.
         memory_free_bytes: Of its heap, None where it cannot tell.
         raw_paste: Whether raw-paste mode works.
+        clear: Whether every byte the board sends arrives as it is.
     """
 
     implementation: str
@@ -50,9 +51,15 @@ class Facts:
     memory_free_bytes: int | None
     memory_total_bytes: int | None
     raw_paste: bool
+    clear: bool = False
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the board's own code could not write its files then; ejecting a USB drive changes it."""
+        return "storage.readonly" in self.modules
 
 
-def facts_from(told: object, raw_paste: bool) -> Facts | None:
+def facts_from(told: object, raw_paste: bool, clear: bool = False) -> Facts | None:
     """Return what onboard/facts.py told, or None where it makes no sense."""
     match told:
         case (
@@ -75,8 +82,18 @@ def facts_from(told: object, raw_paste: bool) -> Facts | None:
                 memory_free_bytes=free,
                 memory_total_bytes=free + allocated if free is not None and allocated is not None else None,
                 raw_paste=raw_paste,
+                clear=clear,
             )
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeView:
+    """Who will end a lease against its holder's will, why, and when."""
+
+    by: str
+    why: str
+    ends: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,19 @@ class LeaseView:
     acquired: datetime
     expires: datetime
     ttl: float
+    notice: NoticeView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disabled:
+    """Who took a board out of service, why, and since when; its text goes on from "disabled"."""
+
+    by: str
+    why: str
+    since: datetime
+
+    def __str__(self) -> str:
+        return f"by {self.by} since {self.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +128,15 @@ class BoardSnapshot:
     """One board at one moment.
 
     Attributes:
-        reason: Why it is OFFLINE, QUARANTINED or DISABLED; "" otherwise.
+        reason: Why it is OFFLINE, QUARANTINED or DISABLED, or will soon be; "" otherwise.
         version: Grows with each change; restarts with the daemon.
         transport: The kind of link: usb, serial, webrepl, tcp, simulated.
         address: Where it is, "" while not present.
         facts: None until the board first answered.
         queue_length: Jobs that wait, the running one not counted.
         lease_queue_length: Acquirers that wait.
+        observers: Who watches its console.
+        quarantine: What keeps it in quarantine, in a word such as "flapping"; "" elsewhere.
     """
 
     name: str
@@ -121,3 +153,5 @@ class BoardSnapshot:
     last_seen: datetime | None
     received_bytes: int
     sent_bytes: int
+    observers: tuple[str, ...] = ()
+    quarantine: str = ""

@@ -57,14 +57,14 @@ class Spread:
     labels: Labels = ()
     values: dict[Labels, list[float]] = field(default_factory=dict)
 
-    def observe(self, value: float, *labels: str) -> None:
-        """Count one value into its bucket."""
+    def observe(self, value: float, *labels: str, times: int = 1) -> None:
+        """Count a value into its bucket, so many times."""
         numbers = self.values.get(labels)
         if numbers is None:  # one count a bucket, one for what is above all bounds, and the sum
             numbers = [0.0] * (len(self.bounds) + 2)
             self.values[labels] = numbers
-        numbers[bisect_left(self.bounds, value)] += 1
-        numbers[-1] += value
+        numbers[bisect_left(self.bounds, value)] += times
+        numbers[-1] += value * times
 
     def copy(self) -> Spread:
         """Return the numbers as they are now."""

@@ -24,11 +24,21 @@ class Limits:
         max_hold: Seconds from its grant after which a lease ends however often it is renewed.
         idle: Seconds without a job after which it ends.
         waiters: Acquirers that may wait in all.
+        per_user: Leases that one principal may hold and wait for together; None for any number.
     """
 
     max_hold: float = 8 * 3600.0
     idle: float = 1800.0
     waiters: int = 4096
+    per_user: int | None = None
+
+
+class Priority(enum.IntEnum):
+    """Classes of acquirers: within one, first come, first served; a higher one goes before all lower."""
+
+    LOW = 1
+    NORMAL = 2
+    HIGH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +58,25 @@ class Request:
     reason: str
     ttl: float
     token_hash: bytes
+    priority: Priority = Priority.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An operator will take the lease: who, why, and when it ends (seconds of the table's clock)."""
+
+    by: str
+    why: str
+    ends: float
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease; times are seconds of the table's clock."""
+    """A lease; times are seconds of the table's clock.
+
+    Attributes:
+        notice: Given when an operator broke it with some grace; it ends then, renewed or not.
+    """
 
     name: str
     board: str
@@ -64,6 +88,7 @@ class Lease:
     fence: int
     acquired: float
     expires: float
+    notice: Notice | None = None
 
 
 class Cause(enum.Enum):
@@ -81,6 +106,13 @@ class Granted:
 
     lease: Lease
     waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """The holder has notice that the lease will be broken."""
+
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +146,7 @@ class Dropped:
     name: str
 
 
-Change = Granted | Ended | Moved | Dropped
+Change = Granted | Warned | Ended | Moved | Dropped
 
 
 def hash_token(token: str) -> bytes:

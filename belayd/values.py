@@ -26,6 +26,8 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_DIGITS",
     "MAX_RENDERED",
+    "PLACED_BYTES",
+    "PLACE_MARK",
     "Misfit",
     "Repr",
     "digits_from_int",
@@ -39,6 +41,12 @@ MAX_RENDERED = 1 << 20
 """Characters of one rendered value; no board has memory for as many."""
 
 
+PLACED_BYTES = 128
+"""Bytes from which on a literal, up to four times as long, costs more than sending them apart."""
+PLACE_MARK = "\N{PILCROW SIGN}"
+"""Stands in no name and in no literal that `render` writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repr:
     """A board's object that has no typed form: its type's name and what repr() printed."""
@@ -47,8 +55,11 @@ class Repr:
     text: str
 
 
-def render(value: object, name: str = "value") -> str:
+def render(value: object, name: str = "value", contents: list[bytes | bytearray] | None = None) -> str:
     """Return an expression that means `value` on a board; `name` stands for it in messages.
+
+    With `contents`, bytes and bytearrays of more than PLACED_BYTES are appended to
+    it, and a PLACE_MARK stands for each in the expression.
 
     Types are exact: an IntEnum or a numpy number is refused rather than sent as
     something it is not.
@@ -57,7 +68,7 @@ def render(value: object, name: str = "value") -> str:
         TypeError: The value or one in it has no literal form; its path and type are named.
         ValueError: It is nested deeper than MAX_DEPTH or longer than MAX_RENDERED.
     """
-    writer = _Writer()
+    writer = _Writer(contents)
     try:
         writer.write(value, 0)
     except Misfit as misfit:
@@ -95,9 +106,10 @@ def key_step(key: object) -> str:
 class _Writer:
     """Writes one expression into `parts`."""
 
-    __slots__ = ("parts", "room")
+    __slots__ = ("contents", "parts", "room")
 
-    def __init__(self) -> None:
+    def __init__(self, contents: list[bytes | bytearray] | None) -> None:
+        self.contents = contents
         self.parts: list[str] = []
         self.room = MAX_RENDERED
 
@@ -112,6 +124,10 @@ class _Writer:
             self.check(len(value))
             self.put(ascii(value))
         elif isinstance(value, (bytes, bytearray)):
+            if self.contents is not None and len(value) > PLACED_BYTES:
+                self.contents.append(value)
+                self.put(PLACE_MARK)
+                return
             self.check(len(value))
             self.put(repr(value))
         elif isinstance(value, (complex, range)):

@@ -1,13 +1,14 @@
 """Who waits for which boards, in order.
 
 One that waits for any of several boards stands in the queue of each, everywhere
-in the order of arrival. Pure; whether a board can be had is the table's affair
+in the order of priority and arrival. Pure; whether a board can be had is the table's affair
 (`lease`).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from dataclasses import dataclass
 
 from belayd.terms import Request
@@ -29,6 +30,7 @@ class WaitingList:
     def __init__(self) -> None:
         self._waiters: dict[str, Waiter] = {}
         self._queues: dict[str, list[Waiter]] = {}
+        self._by_principal: Counter[str] = Counter()
         self._arrivals = 0
         self._changed: set[str] = set()
 
@@ -38,20 +40,26 @@ class WaitingList:
     def __contains__(self, name: str) -> bool:
         return name in self._waiters
 
-    def join(self, request: Request, since: float) -> None:
-        """Queue a request behind all that are there."""
+    def join(self, request: Request, since: float) -> list[str]:
+        """Queue a request behind all of its priority that are there; returns who stands behind it."""
         self._arrivals += 1
         boards = list(dict.fromkeys(request.boards))
-        # The first number is for priorities: a higher class would get a lower one.
-        waiter = Waiter(request, since, boards, (0, self._arrivals))
+        waiter = Waiter(request, since, boards, (-request.priority, self._arrivals))
         self._waiters[request.name] = waiter
+        behind: dict[str, None] = {}
         for board in boards:
-            insort(self._queues.setdefault(board, []), waiter, key=_order)
+            queue = self._queues.setdefault(board, [])
+            insort(queue, waiter, key=_order)
+            behind.update(
+                (other.request.name, None) for other in queue[bisect_right(queue, waiter.order, key=_order) :]
+            )
         self._changed.update(boards)
+        self._by_principal[request.principal] += 1
+        return list(behind)
 
     def leave(self, name: str) -> list[str]:
         """Take a waiter out of every queue; returns who stood behind it."""
-        waiter = self._waiters.pop(name)
+        waiter = self._forget(name)
         self._changed.update(waiter.boards)
         behind: dict[str, None] = {}
         for board in waiter.boards:
@@ -71,9 +79,20 @@ class WaitingList:
             waiter.boards.remove(board)
             (elsewhere if waiter.boards else gone).append(waiter.request.name)
         for name in gone:
-            del self._waiters[name]
+            self._forget(name)
         self._changed.discard(board)
         return elsewhere, gone
+
+    def count_of(self, principal: str) -> int:
+        """Return how many requests of one principal wait."""
+        return self._by_principal[principal]
+
+    def _forget(self, name: str) -> Waiter:
+        waiter = self._waiters.pop(name)
+        self._by_principal[waiter.request.principal] -= 1
+        if not self._by_principal[waiter.request.principal]:
+            del self._by_principal[waiter.request.principal]
+        return waiter
 
     def take_changed(self) -> list[str]:
         """Return the boards whose queues have got longer or shorter since the last time, by name."""

@@ -4,9 +4,10 @@
 
 Every contender takes its turn in short blocks, so that a machine that speeds up or
 slows down does so for all. Beside the two stands the breakdown: the bare exchange
-with the board (one write, one read, no library), the bare gRPC echoes (nothing
-behind them), and what belayd adds to both. Bytes and round trips are counted
-apart, by a relay that would disturb the timing.
+with the board (one write, one read, no library), belayd's session with the board and
+its queue around that (without gRPC), the bare gRPC echoes (nothing behind them), and
+what belayd adds to both. Bytes and round trips are counted apart, by a relay that
+would disturb the timing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import belay
 import grpc
+from inside import Inside
 from parts import Counter, daemon, microbit, process, simulated_board
 
 from belayd_client import Client
@@ -105,19 +107,36 @@ def echoes() -> Iterator[tuple[Callable[[int, int], int], Callable[[int, int], i
         channel.close()
 
 
-def measure(contenders: dict[str, Callable[[int, int], int]], calls: int) -> dict[str, list[float]]:
+def timed(call: Callable[[int, int], int]) -> Callable[[int], list[float]]:
+    """Return what gives the milliseconds of so many calls."""
+
+    def block(count: int) -> list[float]:
+        times = []
+        for number in range(count):
+            began = time.perf_counter()
+            result = call(number, 2)
+            times.append((time.perf_counter() - began) * 1e3)
+            if result != number + 2:
+                raise SystemExit(f"add({number}, 2) gave {result!r}")
+        return times
+
+    return block
+
+
+def measure(contenders: dict[str, Callable[[int], list[float]]], calls: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for block in range(max(1, calls // BLOCK) + 1):
-        for name, call in contenders.items():
-            for number in range(BLOCK):
-                began = time.perf_counter()
-                result = call(number, 2)
-                took = time.perf_counter() - began
-                if result != number + 2:
-                    raise SystemExit(f"{name}: add({number}, 2) gave {result!r}")
-                if block:  # the first block warms up
-                    times[name].append(took * 1e3)
+        for name, contender in contenders.items():
+            took = contender(BLOCK)
+            if block:  # the first block warms up
+                times[name] += took
     return times
+
+
+def inside(stack: ExitStack, path: str, *, queued: bool) -> Callable[[int], list[float]]:
+    opened = Inside(path, SOURCE, queued=queued)
+    stack.callback(opened.close)
+    return opened.times
 
 
 def count(folder: Path, kind: str) -> None:
@@ -159,18 +178,20 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         paths = []
-        for name in ("bare", "belay", "belayd"):
+        for name in ("bare", "belay", "belayd", "session", "board"):
             (folder / name).mkdir()
             paths.append(stack.enter_context(board_of(args.board, folder / name)))
         entry = f"  b: {{serial: {{port: {paths[2]}}}}}\n"
         address = stack.enter_context(daemon(folder, entry))
         unary, stream = stack.enter_context(echoes())
         contenders = {
-            "bare exchange, raw REPL": Bare(paths[0]).call,
-            "bare gRPC unary echo": unary,
-            "bare gRPC stream echo": stream,
-            "Belay in process": stack.enter_context(belay_device(paths[1])),
-            "belayd through gRPC": stack.enter_context(belayd_board(address, "b")),
+            "bare exchange, raw REPL": timed(Bare(paths[0]).call),
+            "belayd's session, no gRPC": inside(stack, paths[3], queued=False),
+            "the same in a board's queue": inside(stack, paths[4], queued=True),
+            "bare gRPC unary echo": timed(unary),
+            "bare gRPC stream echo": timed(stream),
+            "Belay in process": timed(stack.enter_context(belay_device(paths[1]))),
+            "belayd through gRPC": timed(stack.enter_context(belayd_board(address, "b"))),
         }
         times = measure(contenders, args.calls)
     print(f"{args.board} board, {args.calls} calls each, interleaved by {BLOCK}; milliseconds")
@@ -183,9 +204,20 @@ def main() -> None:
         print(f"| {name} | {statistics.median(took):.3f} | {p99:.3f} |")
     median = {name: statistics.median(took) for name, took in times.items()}
     ours, theirs = median["belayd through gRPC"], median["Belay in process"]
-    floor = median["bare exchange, raw REPL"] + median["bare gRPC unary echo"]
+    bare, session, queued, echo = (
+        median[name]
+        for name in (
+            "bare exchange, raw REPL",
+            "belayd's session, no gRPC",
+            "the same in a board's queue",
+            "bare gRPC stream echo",
+        )
+    )
     print(f"\nBelay / belayd: {theirs / ours:.2f} (above 1: belayd is faster)")
-    print(f"added by belayd over bare exchange + bare unary echo: {ours - floor:.3f} ms\n")
+    print(f"added by belayd over bare exchange + bare stream echo: {ours - bare - echo:.3f} ms, of that")
+    print(f"- the session: {session - bare:+.3f}")
+    print(f"- the board's queue, states, events and metrics: {queued - session:+.3f}")
+    print(f"- messages, the stream's two ends, and all of it on two cores: {ours - queued - echo:+.3f}\n")
     with tempfile.TemporaryDirectory() as folder_name:
         count(Path(folder_name), args.board)
 

@@ -9,7 +9,6 @@ version on every teammate's client.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from importlib import resources
@@ -23,11 +22,15 @@ PACKAGE = Path("belayd/v1")
 
 def generate(root: Path) -> None:
     """Write the generated package to `root`/belayd/v1, in place of what is there."""
-    with tempfile.TemporaryDirectory() as folder:
-        _generate_into(Path(folder))
-        target = root / PACKAGE
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(Path(folder) / PACKAGE, target)
+    target = root / PACKAGE
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root) as folder:
+        fresh, former = Path(folder) / "fresh", Path(folder) / "former"
+        _generate_into(fresh)
+        # By renaming: whoever imports the package meanwhile finds the old one or the new one.
+        if target.exists():
+            target.rename(former)
+        (fresh / PACKAGE).rename(target)
 
 
 def _generate_into(root: Path) -> None:

@@ -186,7 +186,7 @@ async def test_a_board_whose_program_was_killed_serves_the_next(bench: Bench) ->
 async def test_a_stranger_is_quarantined(tmp_path: Path) -> None:
     async with bench_at(tmp_path / "sim", unique_id="0011223344556677") as bench:
         await bench.until(lambda: bench.board.state is BoardState.QUARANTINED)
-        assert "0011223344556677" in bench.board.reason
+        assert "0011223344556677" in bench.board.snapshot().reason
 
 
 async def test_work_without_a_lease_is_refused_while_somebody_holds_one(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from belayd import values
-from belayd.call import MOST_BYTES, Call, prepare
+from belayd.call import MOST_BYTES, MOST_CONTENT_BYTES, Call, prepare
 from belayd.errors import RequestInvalid
 
 # Reads pairs of lines, a body and its expression; says of each pair whether both mean the same.
@@ -119,10 +119,10 @@ def test_an_argument_without_a_literal_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "keywords"),
     [
-        ([b"x" * (MOST_BYTES // 3)] * 3, {}),
+        (["x" * (MOST_BYTES // 3)] * 3, {}),
         ([], dict.fromkeys("abc", "x" * (MOST_BYTES // 3))),
         (["x"] * (MOST_BYTES // 4), {}),
-        ([b"\0" * (MOST_BYTES // 6)], {"text": "x" * (MOST_BYTES // 3)}),
+        (["\0" * (MOST_BYTES // 6)], {"text": "x" * (MOST_BYTES // 3)}),
     ],
     ids=["a few long ones", "by keywords", "many short ones", "long only as source"],
 )
@@ -139,6 +139,33 @@ def test_a_call_within_the_bound_says_what_it_holds() -> None:
     assert len(call.expression) < MOST_BYTES
     assert call.body is not None
     assert call.held_bytes == len(call.expression) + len(call.body)
+
+
+def test_bytes_too_long_for_source_go_beside_it() -> None:
+    long, longer = bytes(range(200)), bytearray(b"\xff" * 1000)
+
+    call = prepare("f", ["¶", long, [b"short", {"a": longer}]], {"more": long})
+
+    assert call.contents == (long, longer, long)
+    assert call.body is None
+    assert call.placed == "lambda _p:f('\\xb6',_p[0],[b'short',{'a':_p[1]}],more=_p[2])"
+    assert call.spelled_out() == f"f('\\xb6',{long!r},[b'short',{{'a':{longer!r}}}],more={long!r})"
+    assert len(call.spelled_out()) <= call.spelled_bytes
+    assert call.held_bytes == len(call.expression) + 1400
+
+
+@pytest.mark.parametrize("function", ["_p", "_p.read"])
+def test_the_name_of_what_goes_beside_it_does_not_hide_the_function(function: str) -> None:
+    assert prepare(function, [bytes(200)], {}).placed == f"lambda _q:{function}(_q[0])"
+
+
+def test_bytes_beside_the_source_are_bounded_in_total() -> None:
+    fits = [bytes(MOST_CONTENT_BYTES // 2)] * 2
+
+    assert prepare("f", fits, {}).held_bytes > MOST_CONTENT_BYTES
+    with pytest.raises(RequestInvalid, match=str(8 << 20)) as caught:
+        prepare("f", [*fits, [bytes(200)]], {})
+    assert caught.value.fields["field"] == "arguments"
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
 
 import pytest
+import trustme
 
+from belayd.access import Role
+from belayd.entrance import Door, Entrance
 from belayd.exposition import Exposition
 from belayd.metrics import Metrics
+from belayd.selector import Selector
 from belayd.snapshot import BoardSnapshot, BoardState
+from belayd.tls import ServerCertificate
+from belayd.tokens import Tokens, Wanted
 
 BOARD = BoardSnapshot(
     name="pico-1",
@@ -237,3 +245,78 @@ async def test_a_real_prometheus_scrapes_it(tmp_path: Path) -> None:
 
     assert up == [1.0]
     assert boards == [1.0]
+
+
+class Guarded:
+    """An exposition beyond loopback: TLS, and whoever it lets in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = trustme.CA()
+        made = self.authority.issue_cert("localhost")
+        (folder / "key.pem").touch(0o600)
+        made.private_key_pem.write_to_path(folder / "key.pem")
+        made.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+        self.authority.cert_pem.write_to_path(folder / "ca.pem")
+        self.tokens = Tokens(folder / "access.sqlite")
+        self.failures: list[str] = []
+        self.exposition = Exposition(
+            Metrics(lambda: [BOARD]),
+            entrance=Entrance(self.tokens, self.failures.append),
+            door=Door(loopback=False, encrypted=True),
+            certificate=ServerCertificate(folder / "cert.pem", folder / "key.pem", folder / "ca.pem"),
+        )
+        self.port = 0
+
+    def token(self, name: str, role: Role, selector: str = "") -> str:
+        [text] = self.tokens.create([Wanted(name, role, Selector.parse(selector))], datetime.now(UTC))
+        return f"Authorization: Bearer {text}\r\n"
+
+    async def ask(self, path: str, header: str = "", certificate: str = "") -> str:
+        """Return the status line's code and the body's first line."""
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        if certificate:
+            self.authority.issue_cert(certificate).configure_cert(context)
+        async with asyncio.timeout(60):
+            reader, writer = await asyncio.open_connection("localhost", self.port, ssl=context)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
+            answer = (await reader.read()).decode()
+            writer.close()
+            await writer.wait_closed()
+        return answer.split(" ")[1]
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
+    guarded = Guarded(tmp_path)
+    _, guarded.port = await guarded.exposition.start("localhost", 0)
+    yield guarded
+    await guarded.exposition.close()
+
+
+async def test_beyond_loopback_metrics_are_for_viewers_and_health_for_everybody(guarded: Guarded) -> None:
+    viewer = guarded.token("eye", Role.VIEWER)
+
+    assert await guarded.ask("/metrics") == "401"
+    assert await guarded.ask("/metrics", "authorization: bearer wrong\r\n") == "401"
+    assert await guarded.ask("/metrics", viewer) == "200"
+    assert await guarded.ask("/healthz") == "200"
+    assert guarded.failures == ["missing", "unknown"]
+
+
+async def test_a_certificate_opens_metrics_too(guarded: Guarded) -> None:
+    assert await guarded.ask("/metrics", certificate="prometheus.example") == "200"
+
+
+async def test_metrics_tell_of_every_board_and_a_tokens_selector_does_not_cover_that(
+    guarded: Guarded,
+) -> None:
+    assert await guarded.ask("/metrics", guarded.token("ann", Role.ADMIN, "chip=rp2")) == "403"
+
+
+async def test_whoever_speaks_no_tls_gets_nothing(guarded: Guarded) -> None:
+    assert await ask(guarded.port, get("/metrics"), "localhost") == b""
+
+
+async def test_every_path_that_is_served_has_a_permission(guarded: Guarded) -> None:
+    assert await guarded.ask("/other", guarded.token("root", Role.ADMIN)) == "404"

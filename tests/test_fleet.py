@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +15,7 @@ from belayd.discovery import Adopted, Attached, Detached, Forgotten, Port
 from belayd.errors import BelaydError, BoardNotFound, LeaseBroken
 from belayd.events import BoardAdded, BoardChanged, BoardRemoved, Event, Events
 from belayd.fleet import Fleet
-from belayd.inventory import BoardSpec, SerialLink, SimulatedLink
+from belayd.inventory import BoardSpec, SerialLink, SimulatedLink, WebreplLink
 from belayd.leasing import Leasing
 from belayd.outcome import Outcome, Returned
 from belayd.run import Order, Run
@@ -227,3 +229,45 @@ async def test_closing_leaves_alone_a_leaving_board_that_does_not_let_itself_be_
 
     assert not job.let_go.is_set()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[str]:
+    """The WebREPL address of a simulated board whose password is roof-4711."""
+    secret = tmp_path / "password"
+    secret.write_text("roof-4711")
+    command = [sys.executable, "-m", "belayd.simulation", str(tmp_path / "roof"), "--webrepl=0"]
+    process = subprocess.Popen(
+        [*command, f"--password-file={secret}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().decode().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_a_webrepl_password_is_read_from_the_environment(
+    lab: Lab, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOF_PASSWORD", "roof-4711")
+    lab.fleet.add([BoardSpec("roof", WebreplLink(door, password_env="ROOF_PASSWORD"))])
+
+    lab.fleet.discovered(Attached("roof", Port(door)))
+
+    await lab.ready("roof")
+    assert await within(lab.evaluate("roof", "6 * 7").outcome) == Returned(42)
+
+
+async def test_a_webrepl_password_that_is_not_set_is_named_and_nothing_of_it_shown(
+    lab: Lab, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ROOF_PASSWORD", raising=False)
+    lab.fleet.add([BoardSpec("roof", WebreplLink(door, password_env="ROOF_PASSWORD"))])
+
+    lab.fleet.discovered(Attached("roof", Port(door)))
+
+    await lab.until(
+        lambda: "ROOF_PASSWORD with its password is not set" in lab.fleet.board("roof").snapshot().reason
+    )

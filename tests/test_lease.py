@@ -21,11 +21,24 @@ from belayd.errors import (
     LeaseNotFound,
     PermissionDenied,
     QueueFull,
+    QuotaExceeded,
     RequestInvalid,
     StaleFence,
 )
 from belayd.lease import LeaseTable
-from belayd.terms import Cause, Change, Dropped, Ended, Granted, Limits, Moved, Request, hash_token
+from belayd.terms import (
+    Cause,
+    Change,
+    Dropped,
+    Ended,
+    Granted,
+    Limits,
+    Moved,
+    Priority,
+    Request,
+    Warned,
+    hash_token,
+)
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LIMITS = Limits(max_hold=100.0, idle=20.0, waiters=5)
@@ -35,9 +48,16 @@ def time_of_day(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def ask(name: str, *boards: str, ttl: float = 10.0, principal: str = "ann") -> Request:
+def ask(
+    name: str,
+    *boards: str,
+    ttl: float = 10.0,
+    principal: str = "ann",
+    priority: Priority = Priority.NORMAL,
+) -> Request:
     """A request whose token is "token of NAME"."""
-    return Request(name, boards, principal, f"{principal}@desk", "", ttl, hash_token(f"token of {name}"))
+    token_hash = hash_token(f"token of {name}")
+    return Request(name, boards, principal, f"{principal}@desk", "", ttl, token_hash, priority)
 
 
 def table_of(*boards: str, returning: bool = False, limits: Limits = LIMITS) -> LeaseTable:
@@ -251,6 +271,49 @@ def test_a_broken_lease_tells_its_holder_by_whom_and_why() -> None:
         table.break_("b", "olga", "fire drill", 2.0)
 
 
+def test_a_holder_has_notice_before_its_lease_is_broken_and_cannot_renew_beyond_it() -> None:
+    table = table_of("a")
+    table.request(ask("1", "a", ttl=10), 0.0)
+
+    [warned] = table.break_("a", "olga", "maintenance", 1.0, grace=5.0)
+    renewed = table.renew("token of 1", "ann", 10, 2.0)
+
+    assert isinstance(warned, Warned)
+    assert renewed.expires == 6.0
+    assert table.check("a", "token of 1", "ann", 5.9) == 1
+    [ended] = table.expire(6.0)
+    assert isinstance(ended, Ended)
+    assert isinstance(ended.error(), LeaseBroken)
+    assert "was broken by olga: maintenance" in ended.error().message
+
+
+def test_a_higher_priority_is_served_first_and_moves_the_others_back() -> None:
+    table = table_of("a")
+    table.request(ask("0", "a"), 0.0)
+    table.request(ask("low", "a", priority=Priority.LOW), 1.0)
+    table.request(ask("first", "a"), 2.0)
+    table.request(ask("second", "a"), 3.0)
+
+    moved = table.request(ask("high", "a", priority=Priority.HIGH), 4.0)
+
+    assert moved == [Moved("first"), Moved("second"), Moved("low")]
+    assert [table.position(name) for name in ("high", "first", "second", "low")] == [1, 2, 3, 4]
+    assert granted(table.release("token of 0", "ann", 5.0)) == [("high", "a", 2)]
+
+
+def test_one_principal_holds_and_waits_for_so_many_and_others_are_not_in_its_way() -> None:
+    table = table_of("a", "b", "c", limits=Limits(per_user=2))
+    table.request(ask("1", "a"), 0.0)
+    table.request(ask("2", "a"), 0.0)
+
+    with pytest.raises(QuotaExceeded, match="holds 1 boards and waits for 1, and may have 2"):
+        table.request(ask("3", "b"), 0.0)
+
+    assert granted(table.request(ask("4", "b", principal="bob"), 0.0)) == [("4", "b", 1)]
+    table.withdraw("2")
+    assert granted(table.request(ask("5", "c"), 0.0)) == [("5", "c", 1)]
+
+
 def test_releasing_twice_finds_no_lease_while_working_on_under_it_has_lost_it() -> None:
     table = table_of("a")
     table.request(ask("1", "a"), 0.0)
@@ -393,6 +456,7 @@ class Place:
     busy: bool = False
     touched: float = 0.0
     held: Held | None = None
+    broken_at: float = math.inf
 
     @property
     def free(self) -> bool:
@@ -409,6 +473,14 @@ class Waits:
     name: str
     boards: list[str]
     ttl: float
+    priority: Priority
+
+
+def overdue(place: Place) -> Cause:
+    assert place.held is not None
+    if place.broken_at <= place.ends:
+        return Cause.BROKEN
+    return Cause.EXPIRED if place.held.expires <= place.ends else Cause.IDLE
 
 
 class Tables(RuleBasedStateMachine):
@@ -434,7 +506,7 @@ class Tables(RuleBasedStateMachine):
                 if place.free:
                     self.waits.remove(wait)
                     place.fence += 1
-                    place.touched = self.now
+                    place.touched, place.broken_at = self.now, math.inf
                     place.held = Held(wait.name, place.fence, self.now, wait.ttl, self.now + wait.ttl)
                     self.expected.append(("granted", wait.name))
                     break
@@ -492,10 +564,14 @@ class Tables(RuleBasedStateMachine):
             self.places[board].returning = False
         self.compare(self.table.returned(board, self.now))
 
-    @rule(wanted=st.lists(boards, min_size=1, max_size=3, unique=True), ttl=st.integers(1, 100))
-    def request(self, wanted: list[str], ttl: int) -> None:
+    @rule(
+        wanted=st.lists(boards, min_size=1, max_size=3, unique=True),
+        ttl=st.integers(1, 100),
+        priority=st.sampled_from(Priority),
+    )
+    def request(self, wanted: list[str], ttl: int, priority: Priority) -> None:
         self.names += 1
-        request = ask(f"{self.names}", *wanted, ttl=ttl)
+        request = ask(f"{self.names}", *wanted, ttl=ttl, priority=priority)
         if not set(wanted) <= set(self.places):
             with pytest.raises(BoardNotFound):
                 self.table.request(request, self.now)
@@ -503,7 +579,8 @@ class Tables(RuleBasedStateMachine):
             with pytest.raises(QueueFull):
                 self.table.request(request, self.now)
         else:
-            self.waits.append(Waits(request.name, wanted, ttl))
+            self.waits.append(Waits(request.name, wanted, ttl, priority))
+            self.waits.sort(key=lambda wait: -wait.priority)  # stable: else as they came
             self.compare(self.table.request(request, self.now))
 
     @precondition(lambda self: self.waits)
@@ -519,7 +596,9 @@ class Tables(RuleBasedStateMachine):
         place = self.live(board)
         if place and place.held:
             place.held.ttl = ttl or place.held.ttl
-            place.held.expires = min(self.now + place.held.ttl, place.held.acquired + LIMITS.max_hold)
+            place.held.expires = min(
+                self.now + place.held.ttl, place.held.acquired + LIMITS.max_hold, place.broken_at
+            )
             self.table.renew(f"token of {place.held.name}", "ann", ttl, self.now)
 
     @rule(board=boards)
@@ -537,6 +616,15 @@ class Tables(RuleBasedStateMachine):
             self.end(place, Cause.BROKEN)
             self.compare(self.table.break_(board, "olga", "why not", self.now))
 
+    @rule(board=boards, grace=st.integers(1, 30))
+    def break_with_grace(self, board: str, grace: int) -> None:
+        place = self.places.get(board)
+        if place and place.held:
+            place.broken_at = self.now + grace
+            place.held.expires = min(place.held.expires, place.broken_at)
+            [warned] = self.table.break_(board, "olga", "why not", self.now, grace)
+            assert isinstance(warned, Warned)
+
     @rule(board=boards, busy=st.booleans())
     def touch(self, board: str, busy: bool) -> None:
         if board in self.places:
@@ -551,7 +639,7 @@ class Tables(RuleBasedStateMachine):
     def expire(self) -> None:
         for place in self.places.values():
             if place.held and self.now >= place.ends:
-                self.end(place, Cause.EXPIRED if place.held.expires <= place.ends else Cause.IDLE)
+                self.end(place, overdue(place))
         self.compare(self.table.expire(self.now))
 
     @rule()
@@ -566,7 +654,7 @@ class Tables(RuleBasedStateMachine):
     def check(self, board: str, name: int) -> None:
         for place in self.places.values():
             if place.held and place.held.name == f"{name}" and self.now >= place.ends:
-                with pytest.raises(LeaseExpired):
+                with pytest.raises(LeaseBroken if overdue(place) is Cause.BROKEN else LeaseExpired):
                     self.table.check(board, f"token of {name}", "ann", self.now)
                 return
         if f"{name}" in self.ended:

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -476,6 +477,82 @@ async def test_after_a_restart_leases_fences_and_tokens_are_those_that_were_stor
     assert [view.fence for view in after.leasing.list() if view.board == "b"] == [2]
     after.clock.go(59.0)  # a full ttl from the restart
     after.leasing.renew(token, "ann")
+
+
+async def test_a_restart_neither_ends_a_lease_early_nor_makes_it_longer_when_the_host_set_its_clock() -> None:
+    before = Lab("a")
+    token = before.hold("a", ttl=60.0)
+    before.clock.go(30.0)
+    before.leasing.renew(token, "ann")
+    before.leasing.close()
+    for jump in (timedelta(days=-400), timedelta(days=400)):
+        store = MemoryStore()
+        store.save(replace(before.store.load().leases["a"], away=3500.0))
+        after = Lab(store=store)
+        after.clock.jumped = jump
+        after.events.publish(BoardAdded("a"))
+
+        view = after.leasing.view("a")
+        assert view is not None
+        assert view.acquired == NOON
+        after.clock.go(59.0)  # a full ttl from the restart
+        after.leasing.renew(token, "ann")
+        after.clock.go(10.0)  # 3,599 s after the grant
+        assert after.leasing.check("a", token, "ann") == 1
+        after.clock.go(1.0)
+        assert after.leasing.view("a") is None
+        assert "longest hold" in after.ended[0][2].message
+
+
+async def test_a_board_that_was_not_cleaned_before_the_restart_goes_to_nobody_before_it_is() -> None:
+    before = Lab("a", slow=True)
+    token = before.hold("a")
+    before.leasing.release(token, "ann")
+    before.leasing.close()
+    after = Lab(store=before.store, slow=True)
+
+    after.events.publish(BoardAdded("a"))
+    after.leasing.set_available("a", True)
+    waiting = after.leasing.request(["a"], "bob")
+    with pytest.raises(LeaseExpired):
+        after.leasing.check("a", token, "ann")
+    after.clock.go(0.0)
+
+    assert [(board, fence) for board, fence, _ in after.ended] == [("a", 1)]
+    assert waiting.granted is None
+    after.leasing.returned("a")
+    assert waiting.granted is not None
+    assert waiting.granted.view.fence == 2
+    assert not after.store.load().leases["a"].ended
+
+
+async def test_a_board_that_is_clean_leaves_nothing_to_do_after_a_restart() -> None:
+    lab = Lab("a", slow=True)
+    lab.leasing.release(lab.hold("a"), "ann")
+    assert lab.store.load().leases["a"].ended
+
+    lab.leasing.returned("a")
+    lab.leasing.returned("a")
+
+    assert lab.store.load().leases == {}
+
+
+async def test_the_lease_of_a_board_that_does_not_come_back_in_time_is_forgotten() -> None:
+    before = Lab("a", "b")
+    tokens = {board: before.hold(board, ttl=60.0) for board in "ab"}
+    before.leasing.close()
+    after = Lab("a", store=before.store)
+    assert after.leasing.check("a", tokens["a"], "ann") == 1
+
+    after.clock.go(60.0)
+    after.events.publish(BoardAdded("b"))
+    after.leasing.set_available("b", True)
+
+    assert after.leasing.view("b") is None
+    assert list(after.store.load().leases) == []
+    ticket = after.leasing.request(["b"], "bob")
+    assert ticket.granted is not None
+    assert ticket.granted.view.fence == 2
 
 
 async def test_an_ended_lease_is_stored_no_more() -> None:

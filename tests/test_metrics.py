@@ -56,6 +56,23 @@ def ended(board: str = "pico-1", outcome: str = "ok", reason: str = "") -> event
     return events.OperationEnded(board, "call", outcome, reason, queued=0.25, ran=0.5)
 
 
+def test_steps_that_shared_a_job_count_one_by_one() -> None:
+    metrics = Metrics(lambda: [BOARD])
+    others = (("ok", "", 7), ("cancelled", "RUN_CANCELLED", 2))
+    metrics.count(
+        events.OperationEnded("pico-1", "call", "transport_error", "TRANSPORT_LOST", 0.25, 0.1, 1, others)
+    )
+    counted = values(metrics, "belayd_operations")
+    assert counted["pico-1", "ok"] == 7
+    assert counted["pico-1", "cancelled"] == 2
+    assert counted["pico-1", "transport_error"] == 1
+    assert values(metrics, "belayd_operation_seconds") == {("pico-1",): 0.1}
+    assert values(metrics, "belayd_failures") == {
+        ("pico-1", "run_cancelled"): 2,
+        ("pico-1", "transport_lost"): 1,
+    }
+
+
 def deployed(board: str = "pico-1", outcome: str = "ok") -> events.DeploymentEnded:
     return events.DeploymentEnded(board, outcome, 1000, 400, 50, ran=2.0)
 
@@ -96,10 +113,12 @@ def metrics() -> Metrics:
 @pytest.fixture
 def full() -> Metrics:
     """Metrics with a sample in every family, and a board with every series it can have."""
-    board = replace(BOARD, state=BoardState.QUARANTINED, reason="no prompt", lease=LEASE)
-    metrics = Metrics(lambda: [board])
+    board = replace(BOARD, state=BoardState.QUARANTINED, quarantine="wrong_board", lease=LEASE)
+    metrics = Metrics(lambda: [board], certificate_expires=lambda: NOON)
+    metrics.auth_failed("expired")
     for event in everything_that_can_happen("pico-1"):
         metrics.count(event)
+    metrics.inventory_loaded(NOON)
     metrics.grpc_started("belayd.v1.TaskService", "CallTask", "unary")
     metrics.grpc_handled("belayd.v1.TaskService", "CallTask", "unary", "OK", 0.25)
     metrics.grpc_received("belayd.v1.TaskService", "CallTask", "unary")
@@ -245,9 +264,9 @@ def test_up_says_present_and_answering_and_a_disabled_board_is_not_judged(
 
 
 def test_a_quarantined_board_says_why() -> None:
-    metrics = Metrics(lambda: [replace(BOARD, state=BoardState.QUARANTINED, reason="no prompt")])
+    metrics = Metrics(lambda: [replace(BOARD, state=BoardState.QUARANTINED, quarantine="wrong_board")])
 
-    assert values(metrics, "belayd_board_quarantined") == {("pico-1", "no prompt"): 1}
+    assert values(metrics, "belayd_board_quarantined") == {("pico-1", "wrong_board"): 1}
 
 
 def test_a_board_says_what_it_is_with_the_labels_the_inventory_chose() -> None:

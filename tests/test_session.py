@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from belayd.call import prepare
 from belayd.errors import BoardUnresponsive, OutOfMemory, TransportLost
+from belayd.iteration import Orders
 from belayd.outcome import Outcome, Raised, Returned
 from belayd.session import Session
 from belayd.transport.process import open_simulated
@@ -324,3 +326,96 @@ async def test_a_board_killed_in_a_run_is_lost_and_says_so(tmp_path: Path, unix:
     run = asyncio.create_task(unix.run("import os\nos.system('kill -9 $PPID')\nwhile 1: pass"))
     with pytest.raises(TransportLost, match="start over"):
         await run
+
+
+async def batch(board: Conversation, *expressions: str) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+
+    async def emit(number: int, data: bytes) -> None:
+        board.printed += data
+
+    async def settle(number: int, outcome: Outcome) -> None:
+        outcomes.append(outcome)
+
+    async with asyncio.timeout(PATIENCE):
+        await board.session.converse(expressions, emit, settle)
+    return outcomes
+
+
+async def test_an_exit_with_calls_behind_it_is_a_restart_that_is_noticed(unix: Conversation) -> None:
+    outcomes = await batch(unix, "1", "__import__('sys').exit()", "2", "3")
+    assert outcomes == [Returned(1), Returned(None)]
+    assert unix.session.proven
+    assert unix.session.restarts == 1
+
+
+@pytest.mark.parametrize("base", ["Exception", "KeyboardInterrupt"])
+async def test_an_exception_that_is_called_as_an_interrupt_is_told_from_one(
+    unix: Conversation, base: str
+) -> None:
+    await unix.run(f"class KeyboardInterrupt({base}): pass\ndef stop(): raise KeyboardInterrupt('so')")
+    [outcome, *_] = await batch(unix, "stop()", "1")
+    assert isinstance(outcome, Raised)
+    assert outcome.exception.type_name == "KeyboardInterrupt"
+    assert await unix.evaluate("6 * 7") == Returned(42)
+
+
+async def test_a_subclass_of_an_interrupt_ends_the_calls_behind_it(unix: Conversation) -> None:
+    await unix.run("class Stop(KeyboardInterrupt): pass\ndef stop(): raise Stop('so')")
+    [outcome] = await batch(unix, "stop()", "1", "2")
+    assert isinstance(outcome, Raised)
+    assert outcome.exception.type_name == "Stop"
+    assert await unix.evaluate("6 * 7") == Returned(42)
+
+
+async def test_a_deleted_loop_is_put_back_for_an_iteration(unix: Conversation) -> None:
+    items: list[object] = []
+
+    async def take(item: object) -> None:
+        items.append(item)
+
+    await unix.run("del _L\nprint = 5")
+    orders = Orders(10)
+    outcome = await unix.session.iterate(prepare("range", [3], {}), orders, unix.emit, take)
+    assert (outcome, items) == (Returned(None), [0, 1, 2])
+
+
+async def test_a_deleted_runner_is_put_back_where_print_is_not_print(unix: Conversation) -> None:
+    await unix.run("n = 1\nprint = 5\ndel _B, _L")
+    assert await unix.evaluate("n") == Returned(1)
+    await unix.run("n += 1")
+    assert await unix.evaluate("n") == Returned(2)
+    assert unix.session.restarts == 0
+
+
+CHATTERER = """
+import _thread, time, sys
+def chatter(w=sys.stdout.write, z=time.sleep_ms):
+    for _ in range(5000):
+        w('~')
+        z(1)
+_thread.start_new_thread(chatter, ())
+"""
+
+
+async def test_a_thread_that_prints_all_the_while_breaks_nothing(unix: Conversation) -> None:
+    await unix.run(CHATTERER)
+    for number in range(20):
+        long = "\n".join(f"v{line} = {line}" for line in range(100))
+        assert await unix.run(f"{long}\nn = {number}\nprint = 5\ndel _L") == Returned(None)
+        assert await unix.evaluate("n") == Returned(number)
+    await unix.run_for(0.2, "while True: pass")
+    await unix.session.recovery(unix.emit)[0].action()
+    assert await unix.evaluate("n") == Returned(19)
+
+
+@pytest.mark.parametrize("left", ["print = hasattr = 5", CHATTERER], ids=["names", "a thread"])
+async def test_a_board_left_in_disorder_is_taken_over(simulated_pty: Callable[..., Any], left: str) -> None:
+    board = simulated_pty("board")
+    for _ in range(2):
+        session = Session("board", await open_serial(str(board.path)), letters)
+        conversation = Conversation(session)
+        await session.start(conversation.emit)
+        assert await conversation.evaluate("6 * 7") == Returned(42)
+        await conversation.run(left)
+        await session.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +19,13 @@ examples:
   belayd serve --inventory lab.yaml
   belayd serve --inventory lab.yaml --listen localhost:50951 --metrics localhost:9951
 
+Beyond loopback it serves TLS (server.tls of the inventory) to whoever has a token
+(`belayd token create`) or a certificate. STATE/belayd.sock is for this user alone,
+who is administrator there: belayctl --address unix:STATE/belayd.sock
+
 One line with both addresses says that it is ready. SIGTERM and Ctrl-C stop it:
-what runs on boards is interrupted and their ports are given back. Exit codes: 0
+what runs on boards is interrupted and their ports are given back. SIGHUP reads
+the inventory again. Exit codes: 0
 stopped when asked to, 2 it could not start.
 """
 
@@ -41,11 +48,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="HOST:PORT",
         help="/metrics and /healthz (default: the inventory's, localhost:9951)",
     )
+    parser.add_argument("--state", metavar="DIR", type=Path, default=None, help=f"default: {default_state()}")
     parser.add_argument(
-        "--state", metavar="DIR", type=Path, default=None, help=f"default: {_default_state()}"
-    )
-    parser.add_argument(
-        "--insecure", action="store_true", help="serve beyond loopback without TLS and credentials"
+        "--insecure",
+        action="store_true",
+        help="let in from beyond loopback whoever shows no credentials, without TLS if there is none",
     )
     parser.add_argument("--log-json", action="store_true", help="log lines as JSON")
     parser.add_argument(
@@ -75,9 +82,11 @@ def run(args: argparse.Namespace) -> int:
         inventory=inventory,
         listen=args.listen or inventory.server.listen,
         metrics=args.metrics or inventory.server.metrics,
-        state=args.state or _default_state(),
+        state=args.state or default_state(),
+        insecure=args.insecure,
     )
-    refusals = [*_exposed(settings, args.insecure), *_unserved(inventory)]
+    settings = replace(settings, refuse=partial(_refusals, settings))
+    refusals = settings.refuse(inventory)
     for refusal in refusals:
         print(f"belayd: {refusal}", file=sys.stderr)
     if refusals:
@@ -100,6 +109,7 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     await daemon.run(_say_ready)
 
 
@@ -108,7 +118,13 @@ def _say_ready(addresses: Addresses) -> None:
     print(f"belayd ready: gRPC {addresses.grpc} metrics {metrics}", flush=True)
 
 
-def _exposed(settings: Settings, insecure: bool) -> list[str]:
+def _refusals(settings: Settings, inventory: Inventory) -> list[str]:
+    """Return why `inventory` cannot be served with what else is set."""
+    return [*_exposed(replace(settings, inventory=inventory)), *_unserved(inventory)]
+
+
+def _exposed(settings: Settings) -> list[str]:
+    """Return why others must not reach what the settings would open to them."""
     from belayd.rpc.server import is_loopback
 
     open_addresses = [
@@ -117,10 +133,17 @@ def _exposed(settings: Settings, insecure: bool) -> list[str]:
     if not open_addresses:
         return []
     found = []
-    if not insecure:
+    tls = settings.inventory.server.tls
+    if not settings.insecure and tls is None:
         found.append(
-            f"{' and '.join(open_addresses)}: others can reach it, and this version has no TLS and tokens yet; "
-            "listen on localhost, tunnel to it (ssh -L), or say --insecure to let everybody in"
+            f"{' and '.join(open_addresses)}: others can reach it; name a certificate under server.tls in the "
+            "inventory (belayd certs makes one), listen on localhost and tunnel to it (ssh -L), or say "
+            "--insecure to let everybody in"
+        )
+    elif not settings.insecure and tls and tls.client_ca is None and not _anybody_has_a_token(settings.state):
+        found.append(
+            f"{' and '.join(open_addresses)}: others can reach it, and nobody has credentials; first run: "
+            f"belayd token create NAME --role admin --state {settings.state}, or name server.tls.client_ca"
         )
     simulated = [spec.name for spec in settings.inventory.boards.values() if spec.link.kind == "simulated"]
     if simulated and not is_loopback(settings.listen):
@@ -131,24 +154,27 @@ def _exposed(settings: Settings, insecure: bool) -> list[str]:
     return found
 
 
+def _anybody_has_a_token(state: Path) -> bool:
+    from datetime import UTC, datetime
+
+    from belayd.tokens import FILE, Table, Tokens, TokensFailed
+
+    try:
+        return Table(Tokens(state / FILE).read()).any_valid(datetime.now(UTC))
+    except (TokensFailed, OSError):
+        return True  # the daemon itself says what is wrong with the file
+
+
 def _unserved(inventory: Inventory) -> list[str]:
     """Return what the inventory asks for and this version would silently leave undone."""
-    from belayd.inventory import Attach, SoftReset
-
     found = []
-    if inventory.server.tls is not None:
-        found.append("server.tls: this version serves no TLS yet; take the section out")
     if inventory.cluster is not None and (inventory.cluster.peers or inventory.cluster.etcd_endpoints):
         found.append("cluster: this version serves one host; take the section out")
-    for spec in inventory.boards.values():
-        if spec.attach is not Attach.INTERRUPT:
-            found.append(f"boards.{spec.name}.attach: only interrupt is served yet")
-        if not isinstance(spec.between, SoftReset):
-            found.append(f"boards.{spec.name}.between: only soft_reset is served yet")
     return found
 
 
-def _default_state() -> Path:
+def default_state() -> Path:
+    """Return the state folder of this user's daemon."""
     if os.geteuid() == 0:
         return Path("/var/lib/belayd")
     home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"

@@ -61,6 +61,7 @@ class Listing:
         mounts: Folders where other filesystems are mounted; their contents were not asked for.
         filesystems: Absolute paths of all mounted filesystems, empty where the board cannot tell.
         usage: Of the filesystem that holds the folder; None where there is none.
+        read_only: Whether the board's own code cannot write there, where it can tell.
     """
 
     exists: bool
@@ -72,6 +73,7 @@ class Listing:
     mounts: frozenset[str]
     filesystems: tuple[str, ...]
     usage: Usage | None
+    read_only: bool = False
 
 
 def sources(destination: str, largest: int, facts: Facts) -> tuple[str, str]:
@@ -110,6 +112,7 @@ class _Reader:
         self._mounts: set[str] = set()
         self._filesystems: tuple[str, ...] = ()
         self._usage: Usage | None = None
+        self._read_only = False
         self._kind = 0
         self._folder = ""
         self._complete = False
@@ -131,6 +134,7 @@ class _Reader:
             mounts=frozenset(self._mounts),
             filesystems=self._filesystems,
             usage=self._usage,
+            read_only=self._read_only,
         )
 
     def _records(self) -> Iterator[tuple[str, tuple[object, ...]]]:
@@ -159,6 +163,8 @@ class _Reader:
                     "this board's firmware has hashlib without SHA-256, so what it holds cannot be compared; "
                     "install a firmware that has it"
                 )
+            case "R", ():
+                self._read_only = True
             case "W", paths:
                 self._filesystems = tuple(str(path) for path in paths)
             case "T", (int(kind),):

@@ -16,7 +16,7 @@ from belayd.deployment.paths import check_destination
 from belayd.deployment.plan import ManifestFile, Plan, check_manifest, plan
 from belayd.deployment.sender import Contents, Conversation, Progress, Report, Sender
 from belayd.deployment.space import bytes_needed
-from belayd.errors import BoardFull, InternalError, OutOfMemory, Unsupported
+from belayd.errors import BoardFull, InternalError, OutOfMemory, ReadOnly, Unsupported
 from belayd.outcome import BoardRaised
 from belayd.snapshot import Facts
 
@@ -76,7 +76,8 @@ async def deploy(
         Unsupported: This board cannot compare files; nothing was touched.
         BoardFull: It does not fit (fields need, free; nothing was touched), or
             the filesystem was full all the same (field path).
-        ReadOnly, OutOfMemory, InternalError: As `Sender.send`.
+        ReadOnly: Its USB drive has the filesystem (nothing was touched), or as `Sender.send`.
+        OutOfMemory, InternalError: As `Sender.send`.
     """
     check_manifest(manifest)
     destination = check_destination(options.destination)
@@ -92,6 +93,7 @@ async def deploy(
         prune_also=options.prune_also,
     )
     await report(wanted)
+    _refuse_read_only(wanted, found)
     _refuse_full(wanted, found)
     sender = Sender(board, wanted, contents, report)
     if not options.dry_run:
@@ -134,6 +136,16 @@ def _refuse_unfit(facts: Facts) -> None:
             "reset the board, or let its boot.py take less",
             free=free,
             need=LEAST_FREE_BYTES,
+        )
+
+
+def _refuse_read_only(wanted: Plan, found: listing.Listing) -> None:
+    if found.read_only and (wanted.clear or wanted.make_folders or wanted.write or wanted.prune):
+        raise ReadOnly(
+            f"{wanted.destination!r} cannot be written by the board itself while its USB drive (CIRCUITPY) is "
+            "there; put storage.disable_usb_drive() or storage.remount('/', readonly=False) into its boot.py "
+            "and reset it, or eject the drive on the host",
+            path=wanted.destination,
         )
 
 

@@ -17,6 +17,9 @@ from belayd.discovery.polling import (
     DiscoveryEvent,
     DiscoveryListener,
     Forgotten,
+    Readopted,
+    identity_of,
+    rule_identity,
 )
 from belayd.discovery.ports import Lister, ListingFailed, Port, list_ports
 from belayd.discovery.proposing import Finding, propose
@@ -37,9 +40,12 @@ __all__ = [
     "ListingFailed",
     "Matching",
     "Port",
+    "Readopted",
     "Recognition",
+    "identity_of",
     "list_ports",
     "match",
     "propose",
     "recognise",
+    "rule_identity",
 ]

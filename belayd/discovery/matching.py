@@ -290,4 +290,6 @@ def _identity(port: Port, rule: UsbLink) -> UsbLink:
         baudrate=rule.baudrate,
         dtr=rule.dtr,
         rts=rule.rts,
+        hupcl=rule.hupcl,
+        low_latency=rule.low_latency,
     )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
-from belayd.discovery.matching import NOTHING, Matching, match
+from belayd.discovery.matching import NOTHING, Adoption, Matching, match
 from belayd.discovery.ports import Lister, ListingFailed, Port, list_ports
 from belayd.inventory import AdoptRule, BoardSpec, SerialLink
 
@@ -53,7 +53,14 @@ class Forgotten:
     board: str
 
 
-DiscoveryEvent = Attached | Detached | Adopted | Forgotten
+@dataclass(frozen=True, slots=True)
+class Readopted:
+    """An adopted board's rule says something else of it now, that needs no new link."""
+
+    spec: BoardSpec
+
+
+DiscoveryEvent = Attached | Detached | Adopted | Forgotten | Readopted
 DiscoveryListener = Callable[[DiscoveryEvent], None]
 
 
@@ -123,17 +130,30 @@ class Discovery:
     def update(self, specs: Iterable[BoardSpec], rules: Iterable[AdoptRule]) -> None:
         """Replace the inventory; what that changes is told after the next look, which comes soon.
 
-        A board with another link or unique_id than before is told of anew, even
-        if it stays where it is.
+        A board whose `identity_of` differs from before is told of anew, even if it
+        stays where it is. Adopted boards stay while there is a rule for the same USB
+        attributes, name and way to attach; Readopted tells at once what else it says now.
         """
-        specs = tuple(specs)
-        same = {(spec.name, spec.link, spec.unique_id) for spec in self._specs}
-        changed = {spec.name for spec in specs if (spec.name, spec.link, spec.unique_id) not in same}
+        specs, rules = tuple(specs), tuple(rules)
+        same = {identity_of(spec) for spec in self._specs}
+        changed = {spec.name for spec in specs if identity_of(spec) not in same}
         gone = {spec.name for spec in self._specs} - {spec.name for spec in specs}
         self._matching = _without(self._matching, changed | gone)
         self._specs = specs
-        self._rules = tuple(rules)
+        self._rules = rules
+        self._readopt(rules)
         self._soon.set()
+
+    def _readopt(self, rules: Iterable[AdoptRule]) -> None:
+        adoptions = dict(self._matching.adoptions)
+        for name, adoption in adoptions.items():
+            rule = next((rule for rule in rules if rule_identity(rule) == rule_identity(adoption.rule)), None)
+            if rule is not None and rule != adoption.rule:
+                spec = replace(adoption.spec, labels=rule.labels, between=rule.between)
+                adoptions[name] = Adoption(spec, rule)
+                if spec != adoption.spec:
+                    self._listener(Readopted(spec))
+        self._matching = replace(self._matching, adoptions=adoptions)
 
     def identified(self, port: Port, unique_id: str) -> None:
         """Take note that the board on `port` has this unique id, whether the expected one or not.
@@ -195,6 +215,16 @@ class Discovery:
         for address, reason in after.ignored.items():
             if before.ignored.get(address) != reason:
                 log.warning("%s: not adopted: %s", address, reason)
+
+
+def identity_of(spec: BoardSpec) -> tuple[object, ...]:
+    """Return what makes a board of an entry another one when it changes."""
+    return spec.name, spec.link, spec.unique_id, spec.attach
+
+
+def rule_identity(rule: AdoptRule) -> tuple[object, ...]:
+    """Return what makes other boards of a rule's when it changes."""
+    return rule.usb, rule.name, rule.attach
 
 
 def _without(matching: Matching, names: Collection[str]) -> Matching:

@@ -2,8 +2,9 @@
 
 `load` is all that the daemon calls. What is inside: `source` reads the file,
 `document` knows the lines, `model` and `scalars` the grammar, `rules` what must
-hold between keys, `explaining` and `problems` word the mistakes, `merging` adds
-boards to a file that people wrote.
+hold between keys, `trees` reads the folders that boards get between holders,
+`explaining` and `problems` word the mistakes, `merging` adds boards to a file that
+people wrote.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from belayd.inventory.specs import (
     SoftReset,
     TcpLink,
     TlsFiles,
+    TreeFile,
     UsbLink,
     WebreplLink,
     Wipe,
@@ -59,6 +61,7 @@ __all__ = [
     "SoftReset",
     "TcpLink",
     "TlsFiles",
+    "TreeFile",
     "UsbLink",
     "WebreplLink",
     "Wipe",

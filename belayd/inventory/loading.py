@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from belayd.inventory import model
+from belayd.inventory import model, problems
 from belayd.inventory.document import Document, Value, compose, to_document
 from belayd.inventory.explaining import explain
 from belayd.inventory.problems import Findings
@@ -34,24 +35,31 @@ from belayd.inventory.specs import (
     WebreplLink,
     Wipe,
 )
+from belayd.inventory.trees import Trees, TreeUnusable
+
+E = TypeVar("E", BoardSpec, AdoptRule)
 
 
 def load(path: str | Path) -> Inventory:
-    """Read and check an inventory; blocks for as long as the disk takes.
+    """Read and check an inventory and the folders it deploys; blocks for as long as the disk takes.
 
     Raises:
-        InventoryError: With every mistake found: in reading, in YAML, or in what it says.
+        InventoryError: With every mistake found: in reading, in YAML, in what it says, in its folders.
     """
     path = Path(path)
-    return parse(read_text(path), path)
+    return _parse(read_text(path), path, Trees())
 
 
 def parse(text: str, path: Path) -> Inventory:
-    """Check an inventory's text as if it stood at `path`, which need not exist.
+    """Check an inventory's text as if it stood at `path`, which need not exist; reads no folders.
 
     Raises:
         InventoryError: With every mistake found.
     """
+    return _parse(text, path, None)
+
+
+def _parse(text: str, path: Path, trees: Trees | None) -> Inventory:
     findings = Findings(str(path))
     root = compose(text, findings)
     if root is None:
@@ -67,13 +75,18 @@ def parse(text: str, path: Path) -> Inventory:
     valid = _validate(document, findings)
     folder = path.absolute().parent
     boards = _boards(valid, folder)
+    rules = [_rule(rule, valid.defaults, folder) for rule in valid.adopt]
     check_boards(boards, document, findings)
+    if trees is not None:
+        filling = _Filling(trees, document, findings)
+        boards = {name: filling.fill(spec, ("boards", name)) for name, spec in boards.items()}
+        rules = [filling.fill(rule, ("adopt", index)) for index, rule in enumerate(rules)]
     findings.raise_if_any()
     inventory = Inventory(
         path=path,
         server=_server(valid.server, folder),
         boards=boards,
-        adopt=tuple(_rule(rule, valid.defaults, folder) for rule in valid.adopt),
+        adopt=tuple(rules),
         cluster=_cluster(valid.cluster),
     )
     return replace(inventory, warnings=warn(inventory, document))
@@ -130,7 +143,16 @@ def _links(board: model.BoardModel, folder: Path) -> list[Link]:
         links.append(_usb(board.usb))
     if board.serial is not None:
         serial = board.serial
-        links.append(SerialLink(str(folder / serial.port), serial.baudrate, serial.dtr, serial.rts))
+        links.append(
+            SerialLink(
+                str(folder / serial.port),
+                serial.baudrate,
+                serial.dtr,
+                serial.rts,
+                serial.hupcl,
+                serial.low_latency,
+            )
+        )
     if board.webrepl is not None:
         webrepl = board.webrepl
         links.append(WebreplLink(webrepl.url, webrepl.password_env, _join(folder, webrepl.password_file)))
@@ -161,6 +183,8 @@ def _usb(usb: model.UsbModel) -> UsbLink:
         baudrate=usb.baudrate,
         dtr=usb.dtr,
         rts=usb.rts,
+        hupcl=usb.hupcl,
+        low_latency=usb.low_latency,
     )
 
 
@@ -181,6 +205,32 @@ def _between(value: str | Path | None, folder: Path) -> Between:
     return Wipe() if value == "wipe" else SoftReset()
 
 
+class _Filling:
+    """Reads the folders that boards get, and notes what is wrong with them where they are named."""
+
+    def __init__(self, trees: Trees, document: Document, findings: Findings) -> None:
+        self._trees = trees
+        self._document = document
+        self._findings = findings
+        self._noted: set[problems.Path] = set()
+
+    def fill(self, owner: E, path: problems.Path) -> E:
+        """Return a board or rule with the contents of the folder it deploys."""
+        if not isinstance(owner.between, DeployTree):
+            return owner
+        place = (*path, "between")
+        if place not in self._document.lines:
+            place = ("defaults", "between")
+        try:
+            files = self._trees.read(owner.between.folder)
+        except TreeUnusable as error:
+            if place not in self._noted:
+                self._noted.add(place)
+                self._findings.add(self._document.line(place), place, str(error), error.advice)
+            return owner
+        return replace(owner, between=DeployTree(owner.between.folder, files))
+
+
 def _power(power: model.PowerModel | None, folder: Path) -> PowerHook | None:
     if power is None:
         return None
@@ -199,6 +249,7 @@ def _server(server: model.ServerModel, folder: Path) -> ServerSettings:
         tls=TlsFiles(folder / tls.cert, folder / tls.key, _join(folder, tls.client_ca)) if tls else None,
         max_hold=server.limits.max_hold,
         idle=server.limits.idle,
+        per_user=server.limits.per_user,
         metric_labels=tuple(server.metric_labels),
     )
 

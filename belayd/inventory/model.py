@@ -65,6 +65,11 @@ _Written = BeforeValidator(_refuse_nothing)
 # `boards:` with nothing under it is an empty mapping, not an error.
 _Optional = BeforeValidator(_nothing_as_mapping)
 Labels = Annotated[dict[LabelName, LabelValue], _Optional]
+Line = Annotated[Boolean | None, _Written]
+_DTR = "The line while the port is open; left out, as the USB chip's family wants it"
+_RTS = "Likewise"
+_HUPCL = "Whether DTR and RTS fall when the port is closed; left out, likewise"
+_LOW_LATENCY = "Ask the driver not to hold short answers back (FTDI: 1 ms instead of 16)"
 
 
 class UsbModel(Section):
@@ -83,8 +88,10 @@ class UsbModel(Section):
         default=None, description="Stable USB path", examples=["1-1.4"]
     )
     baudrate: Baudrate = Field(default=115_200, examples=[115_200])
-    dtr: Boolean = Field(default=True, examples=["true"])
-    rts: Boolean = Field(default=True, examples=["true"])
+    dtr: Line = Field(default=None, description=_DTR, examples=["true"])
+    rts: Line = Field(default=None, description=_RTS, examples=["true"])
+    hupcl: Line = Field(default=None, description=_HUPCL, examples=["false"])
+    low_latency: Boolean = Field(default=True, description=_LOW_LATENCY, examples=["true"])
 
 
 class SerialModel(Section):
@@ -92,8 +99,10 @@ class SerialModel(Section):
 
     port: FilePath = Field(examples=["/dev/serial/by-id/usb-..."])
     baudrate: Baudrate = Field(default=115_200, examples=[115_200])
-    dtr: Boolean = Field(default=True, examples=["true"])
-    rts: Boolean = Field(default=True, examples=["true"])
+    dtr: Line = Field(default=None, description=_DTR, examples=["true"])
+    rts: Line = Field(default=None, description=_RTS, examples=["true"])
+    hupcl: Line = Field(default=None, description=_HUPCL, examples=["false"])
+    low_latency: Boolean = Field(default=True, description=_LOW_LATENCY, examples=["true"])
 
 
 class WebreplModel(Section):
@@ -249,10 +258,11 @@ class TlsModel(Section):
 
 
 class LimitsModel(Section):
-    """How long boards may be held."""
+    """How long, and how many, boards may be held."""
 
     max_hold: Duration = Field(default=8 * 3600.0, examples=["8h"])
     idle: Duration = Field(default=30 * 60.0, examples=["30m"])
+    per_user: Annotated[Count | None, _Written] = Field(default=None, examples=[4])
 
 
 class ServerModel(Section):

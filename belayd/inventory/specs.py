@@ -24,7 +24,8 @@ class UsbLink:
     Attributes:
         location: Stable USB path such as "1-1.4", with an interface ("1-1.4:1.2")
             for one of several ports of the same board.
-        baudrate, dtr, rts: How to open it, no part of the identity.
+        baudrate, dtr, rts, hupcl, low_latency: How to open it, no part of the identity;
+            None as the chip family wants it.
     """
 
     vid: int | None = None
@@ -34,8 +35,10 @@ class UsbLink:
     product: str | None = None
     location: str | None = None
     baudrate: int = DEFAULT_BAUDRATE
-    dtr: bool = True
-    rts: bool = True
+    dtr: bool | None = None
+    rts: bool | None = None
+    hupcl: bool | None = None
+    low_latency: bool = True
 
     kind = "usb"
 
@@ -55,12 +58,14 @@ class UsbLink:
 
 @dataclass(frozen=True, slots=True)
 class SerialLink:
-    """A serial port or pty by its path."""
+    """A serial port or pty by its path; the rest as in `UsbLink`."""
 
     port: str
     baudrate: int = DEFAULT_BAUDRATE
-    dtr: bool = True
-    rts: bool = True
+    dtr: bool | None = None
+    rts: bool | None = None
+    hupcl: bool | None = None
+    low_latency: bool = True
 
     kind = "serial"
 
@@ -129,10 +134,20 @@ class Wipe:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeFile:
+    """A file of a folder to deploy: its path below it, its whole SHA-256, its content."""
+
+    path: str
+    sha256: bytes
+    content: bytes = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class DeployTree:
-    """Between holders: the board's files are made equal to `folder`."""
+    """Between holders: the board's files are made equal to `folder`, as it was when the inventory was read."""
 
     folder: Path
+    files: tuple[TreeFile, ...] = field(default=(), repr=False)
 
 
 Between = SoftReset | Wipe | DeployTree
@@ -197,6 +212,7 @@ class ServerSettings:
         listen, metrics: HOST:PORT.
         max_hold: Seconds that a lease may be held in all.
         idle: Seconds without a job after which a lease ends.
+        per_user: Leases that one principal may hold and wait for together; None for any number.
         metric_labels: Labels of boards that belayd_board_info carries.
     """
 
@@ -205,6 +221,7 @@ class ServerSettings:
     tls: TlsFiles | None = None
     max_hold: float = 8 * 3600.0
     idle: float = 30 * 60.0
+    per_user: int | None = None
     metric_labels: tuple[str, ...] = ()
 
 

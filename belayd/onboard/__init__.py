@@ -77,9 +77,7 @@ def _without_docstrings(source: str) -> ast.Module:
 
 def _bodies(tree: ast.AST) -> list[list[ast.stmt]]:
     return [
-        node.body
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+        node.body for node in ast.walk(tree) if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
     ]
 
 

@@ -2,7 +2,8 @@
 
 (implementation, version, platform, machine, unique_id, memory free, memory
 allocated, modules). What a board cannot tell is None; among the modules stand
-sys.stdout where there is one, and sys.stdin where it gives bytes.
+sys.stdout where there is one, and sys.stdin where it gives bytes. After the line
+come all 256 bytes where sys.stdout takes bytes, to show whether the way is clear.
 """
 
 import sys
@@ -48,6 +49,8 @@ def _f():
     if hasattr(sys, "stdin") and hasattr(sys.stdin, "buffer"):
         h.append("sys.stdin")
     print((i[0], i[1], sys.platform, m, u and bytes(u), f, a, h))
+    if hasattr(sys, "stdout") and hasattr(sys.stdout, "buffer"):
+        sys.stdout.buffer.write(bytes(range(256)))
 
 
 _f()

@@ -5,6 +5,7 @@ record is one line, \\x1e, a letter and the repr of a tuple:
 
     N  this firmware has no SHA-256; nothing follows
     U  the numbers of os.statvfs for the nearest folder that exists
+    R  code cannot write there: CircuitPython's USB drive has it
     W  the folders where filesystems are mounted, where the board can tell
     T  the type bits of `top`: 0 if there is nothing, 0x4000 folder, 0x8000 file
     D  a folder, relative to top with a leading '/', "" for top; its entries follow
@@ -48,6 +49,17 @@ def _BL(top, largest):
             if path == "/":
                 break
             path = path[: path.rfind("/")] or "/"
+    try:
+        import storage
+
+        try:
+            mount = storage.getmount("/" + top.split("/")[1])
+        except OSError:
+            mount = storage.getmount("/")
+        if mount.readonly:
+            say("R")
+    except (ImportError, AttributeError, OSError):
+        pass
     mounts = ()
     try:
         import vfs

@@ -11,21 +11,37 @@ as text; 2 a function of no arguments. Letters:
     X  SystemExit; payload the repr of its arguments. It is raised again, so that
        the interpreter restarts as it does without belayd
     E  another exception; payload the traceback
+    B  bytes, A bytearray; payload the bytes themselves
 
 _V(t, v, c) writes a value's frame, c before its letter. What is readable is
 decided by type, all the way down, since a class may print itself as anything.
+
+What is so long that a thread's print may come in between says its length, so that
+no such value is taken for another: after the first t stands # and the number of
+bytes, or = and the number of characters, up to the second t, in hexadecimal and
+with a semicolon. Raw bytes go out where _R says that the way is clear for them.
 
 All names are bound in here: callers may call their own things print, type or map.
 """
 
 
-def _B(g):
+def _B(g, r):
     import builtins as b
-    from builtins import BaseException, MemoryError, SystemExit, dict, eval, exec, getattr
-    from builtins import hasattr, list, map, print, repr, set, tuple, type
-    from sys import print_exception, stdout
+    from builtins import BaseException, MemoryError, SystemExit, bytearray, bytes, dict, eval
+    from builtins import exec, getattr, hasattr, len, list, map, memoryview, print, range, repr
+    from builtins import set, tuple, type
+    from sys import stdout
+
+    try:
+        from sys import print_exception
+    except ImportError:  # CircuitPython
+        from traceback import print_exception as P
+
+        def print_exception(e):
+            P(e.__class__, e, getattr(e, "__traceback__", None))
 
     w = stdout.write
+    u = stdout.buffer.write if r else None
     S = {type(None)}
     F = {list, tuple, set}
     for n in "int float str bytes bool complex range bytearray".split():
@@ -38,8 +54,17 @@ def _B(g):
         if type(v) in S:
             return 1
         # A list of what is still to be looked at, not recursion: stacks are small.
-        q = [(v,)]
+        # Deeper than 30 nothing is read, and what holds itself has no end.
+        q = [(v,), None]
+        d = 0
         for c in q:
+            if c is None:
+                d += 1
+                if q[-1] is not None:
+                    if d > 30:
+                        return
+                    q.append(None)
+                continue
             for t in set(map(type, c)):
                 if t in S:
                     continue
@@ -55,10 +80,23 @@ def _B(g):
         return 1
 
     def V(t, v, c):
-        o = "V" if K(v) else "O" + type(v).__name__ + "\n"
+        k = type(v)
+        if u and (k is bytes or k is bytearray) and len(v) > 64:
+            n = len(v)
+            m = memoryview(v)
+            w("%s#%x;%s%s" % (t, n + len(c) + 1, c, "B" if k is bytes else "A"))
+            # In slices: nothing is copied, and a WebREPL makes frames of them.
+            for a in range(0, n, 1024):
+                u(m[a : a + 1024])
+            w(t)
+            return
+        o = "V" if K(v) else "O" + k.__name__ + "\n"
         try:
-            w(t + c + o + repr(v) + t)
+            s = c + o + repr(v)
+            n = len(s)
+            w(t + ("=%x;" % n if n > 64 and o == "V" else "") + s + t)
         except MemoryError:
+            s = None
             w(t + c + ("v" if o == "V" else o))
             print((v,), end="")
             w(t)
@@ -81,4 +119,5 @@ def _B(g):
     return B, V
 
 
-_B, _V = _B(globals())
+_B, _V = _B(globals(), _R)
+del _R

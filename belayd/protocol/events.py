@@ -18,7 +18,7 @@ class Framed:
 
     Attributes:
         kind: One of the runner's letters (`onboard/runner.py` lists them).
-        payload: Up to the second token.
+        payload: Up to the second token, its length removed and checked if it told one.
     """
 
     kind: bytes

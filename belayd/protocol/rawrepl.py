@@ -5,6 +5,9 @@ says what to send next (`bytes_to_send`). One exchange is open at a time; each i
 a generator that reads straight down the dialogue and is resumed with new bytes,
 so that the code has the order of the wire.
 
+A frame that says its length must have it, or it is no value: `onboard/runner.py`
+tells which do.
+
 User output cannot break the framing: an execution that gives a token trusts
 nothing but that token as the end of its output. Without it, `suspect` tells when
 the bytes so far look like an end that came without the token (a board that
@@ -19,6 +22,7 @@ bytes in tests/protocol/transcripts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 
 from belayd.protocol.events import Ended, Entered, Event, Framed, Output, PasteRefused
@@ -33,12 +37,23 @@ ENTER_PASTE = b"\x05A\x01"
 BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 RESTARTED = b"soft reboot\r\n"
 FRIENDLY_PROMPT = b"\r\n>>> "
+ANY_KEY = b"Press any key to enter the REPL. Use CTRL-D to reload.\r\n"
+"""CircuitPython after its code.py, in English; the first byte sent is the key and read by nobody."""
+_TITLE = re.compile(rb"\x1b\][^\x1b\x07]*(\x1b\\|\x07)\Z")  # CircuitPython's, for a terminal's title bar
 
 MOST_FRAME_BYTES = 8 << 20
 """The longest value or traceback taken; more would not fit a message to the caller either."""
-_TAIL_BYTES = 64
+_IN_BYTES, _IN_CHARACTERS = b"#", b"="  # before a length; onboard/runner.py
+_LENGTH_BYTES = 8
+_MIXED = "a thread printed meanwhile, or the link loses bytes: what was called ran, its result is lost"
+_TAIL_BYTES = 256  # a prompt, and a title behind it
+_SPARE_BYTES = 6  # of the two windows that a raw paste may use: a ring of 256 bytes holds 255 (esp8266)
+_STRAY_BYTES = 512
+"""What threads may print while a board reads one window of a paste; a board that restarts prints more."""
 _UNSTARTED_BYTES = 16384
 """The longest traceback of a command that never started; a deep recursion prints 7 kB."""
+_TRACEBACK = re.compile(rb"Traceback|Error|Exception|Interrupt|Exit")
+_UNSTARTED = re.compile(rb"\x04([^\x04]*)\x04[^\x04>]{0,64}>")
 
 _Reading = Generator[None, None, None]
 _Taking = Generator[None, None, bytes]
@@ -49,14 +64,20 @@ class ProtocolError(Exception):
 
 
 class RawRepl:
-    """One side of one board's REPL dialogue."""
+    """One side of one board's REPL dialogue.
+
+    Attributes:
+        window_bytes: Of raw paste, as the board last told; its input holds two. 0 before.
+    """
 
     def __init__(self) -> None:
+        self.window_bytes = 0
         self._buffer = bytearray()
         self._to_send = bytearray()
         self._events: list[Event] = []
         self._exchange: _Reading | None = None
         self._searching = False
+        self._counting = False
         self._tail = b""
         self._matched = b""
         self._source = b""
@@ -69,6 +90,11 @@ class RawRepl:
         return self._exchange is not None
 
     @property
+    def counting(self) -> bool:
+        """Whether bytes come whose number was announced: nothing else may, and no pause."""
+        return self._counting
+
+    @property
     def suspect(self) -> bool:
         """Whether the output so far ends like a prompt, although no token came.
 
@@ -77,18 +103,23 @@ class RawRepl:
         bytes, so this is a reason to look, never a proof.
         """
         return self._searching and (
-            self.unstarted or self._tail_with_held().endswith((b"\x04>", BANNER, FRIENDLY_PROMPT))
+            self.unstarted or self._tail_with_held().endswith((b"\x04>", BANNER, FRIENDLY_PROMPT, ANY_KEY))
         )
 
     @property
     def unstarted(self) -> bool:
         """Whether all that came looks like a command that never started, whatever came after it."""
-        return self._searching and self._buffer.startswith(END_OF_TEXT) and b"\x04>" in self._buffer
+        return self._searching and _UNSTARTED.match(self._buffer) is not None
 
     @property
     def suspect_friendly(self) -> bool:
-        """Whether `suspect` is because of a friendly prompt."""
-        return self._searching and self._tail_with_held().endswith(FRIENDLY_PROMPT)
+        """Whether `suspect` is because of a friendly prompt, or of what waits before it."""
+        return self._searching and self._tail_with_held().endswith((FRIENDLY_PROMPT, ANY_KEY))
+
+    @property
+    def key(self) -> bytes:
+        """What a question must begin with to be read: one byte if the board seems to wait for any key."""
+        return b"\r" if self._tail_with_held().endswith(ANY_KEY) else b""
 
     def bytes_to_send(self) -> bytes:
         """Return what is to be sent now, and forget it."""
@@ -120,6 +151,7 @@ class RawRepl:
         """Forget the exchange and everything received: the prompt is unproven."""
         self._exchange = None
         self._searching = False
+        self._counting = False
         self._buffer.clear()
         self._to_send.clear()
         self._events.clear()
@@ -165,8 +197,8 @@ class RawRepl:
         Returns how it ended by the plain framing: a command that never started
         has its traceback as error; else the interpreter restarted.
         """
-        unstarted = self.unstarted
-        error = bytes(self._buffer[1 : self._buffer.index(b"\x04>")]) if unstarted else b""
+        unstarted = _UNSTARTED.match(self._buffer) if self._searching else None
+        error = unstarted[1] if unstarted else b""
         self.abandon()
         return Ended(framed=False, error=error, restarted=not unstarted)
 
@@ -177,7 +209,7 @@ class RawRepl:
         self._to_send.clear()
 
     def _tail_with_held(self) -> bytes:
-        return self._tail + bytes(self._buffer[-_TAIL_BYTES:])
+        return _TITLE.sub(b"", self._tail + bytes(self._buffer[-_TAIL_BYTES:]))
 
     def _begin(self, exchange: _Reading) -> None:
         if self._exchange is not None:
@@ -204,18 +236,22 @@ class RawRepl:
             # takes ^A as "raw mode, again".
             self._events.append(PasteRefused())
             return
-        window = int.from_bytes((yield from self._take(2)), "little")
+        window = self.window_bytes = int.from_bytes((yield from self._take(2)), "little")
         self._credit = window
         self._spend()
-        while True:
-            acknowledgement = yield from self._take(1)
-            if acknowledgement == b"\x01":
-                self._credit += window
+        spare = min(_SPARE_BYTES, window // 2)
+        stray = b""
+        while (byte := (yield from self._take(1))) != END_OF_TEXT:
+            if byte == b"\x01":
+                self._credit += window - spare
+                spare = 0
                 self._spend()
-            elif acknowledgement == END_OF_TEXT:
-                break
-            else:
-                raise ProtocolError(f"expected a raw-paste acknowledgement, got {acknowledgement!r}")
+                stray = b""
+                continue
+            stray += byte  # from a thread, a timer, or the RP2040's second core
+            if len(stray) > _STRAY_BYTES or stray.endswith((BANNER, FRIENDLY_PROMPT)):
+                raise ProtocolError(f"expected a raw-paste acknowledgement, got {stray!r}")
+            self._events.append(Output(byte))
         if not self._all_sent:  # a syntax error: the board stops reading early and wants an answer
             self._source = b""
             self._to_send += END_OF_TEXT
@@ -242,43 +278,88 @@ class RawRepl:
         # What threads and timers print may come anywhere, so also here.
         yield from self._output_until(END_OF_TEXT)
         error = yield from self._take_until(END_OF_TEXT)
-        following = yield from self._take(1)
-        restarted = following != b">"
-        if restarted:  # SystemExit leaves the prompt out; the restart's text follows, then boot.py's
-            self._buffer[:0] = following
-            yield from self._output_until(RESTARTED, BANNER, emit=False)
-            if self._matched == RESTARTED:
-                yield from self._output_until(BANNER)
+        # SystemExit leaves the prompt out; the restart's text follows, then boot.py's
+        stray = yield from self._take_until(b">", RESTARTED, BANNER)
+        restarted = self._matched != b">"
+        if error and not (restarted or _TRACEBACK.search(error)):  # SystemExit tells its argument there
+            self._events.append(Output(error))
+            error = b""
+        if stray and not restarted:
+            self._events.append(Output(stray))
+        if self._matched == RESTARTED:
+            yield from self._output_until(BANNER)
         self._events.append(Ended(framed=token is not None, error=error, restarted=restarted))
 
     def _framed(self, token: bytes) -> _Taking:
         self._searching = True
         # A command that never started answers b"\x04traceback\x04>" at once: hold
         # back what begins like that, so that it is not taken for output.
-        while not self._buffer:
-            yield
+        stray = yield from self._pass_stray(token)
         while (
             self._buffer.startswith(END_OF_TEXT)
+            and not (stray and self._buffer.startswith(2 * END_OF_TEXT))  # it printed: it started
             and len(self._buffer) < _UNSTARTED_BYTES
             and token not in self._buffer
         ):
             yield
         yield from self._output_until(token)
-        framed = yield from self._take_until(token)
+        mark = yield from self._take(1)
+        if mark == _IN_BYTES:
+            self._searching = False
+            framed = yield from self._counted(token)
+        elif mark == _IN_CHARACTERS:
+            length = yield from self._length()
+            framed = yield from self._take_until(token)
+            if length not in (len(framed), len(framed.decode("utf-8", "replace"))):
+                raise ProtocolError(f"a value of {length} characters came with others in it; {_MIXED}")
+        else:
+            self._buffer[:0] = mark
+            framed = yield from self._take_until(token)
         self._searching = False
         self._events.append(Framed(framed[:1], framed[1:]))
         return framed[:1]
 
-    def _output_until(self, *markers: bytes, emit: bool = True) -> _Reading:
-        """Emit (or drop) what comes before the first marker as output, and drop the marker."""
+    def _pass_stray(self, token: bytes) -> Generator[None, None, int]:
+        """Emit what threads printed before the answer, if that begins soon; return the number of bytes."""
+        passed = 0
+        while passed < _STRAY_BYTES:
+            found = [at for mark in (END_OF_TEXT, token) if (at := self._buffer.find(mark)) >= 0]
+            length = min(found) if found else len(self._buffer) - self._beginning_of((token,))
+            passed += length
+            self._pass_on(length)
+            if found:
+                break
+            yield
+        return passed
+
+    def _counted(self, token: bytes) -> _Taking:
+        self._counting = True
+        length = yield from self._length()
+        framed = yield from self._take(length)
+        if (yield from self._take(len(token))) != token:
+            raise ProtocolError(f"a value of {length} bytes came with more or with fewer; {_MIXED}")
+        self._counting = False
+        return framed
+
+    def _length(self) -> Generator[None, None, int]:
+        while b";" not in self._buffer[:_LENGTH_BYTES] and len(self._buffer) < _LENGTH_BYTES:
+            yield
+        digits, _, _ = self._buffer[:_LENGTH_BYTES].partition(b";")
+        if not re.fullmatch(rb"[0-9a-f]{1,7}", digits) or int(digits, 16) > MOST_FRAME_BYTES:
+            raise ProtocolError(f"announces the length {bytes(digits)!r}, at most {MOST_FRAME_BYTES:x}")
+        del self._buffer[: len(digits) + 1]
+        return int(digits, 16)
+
+    def _output_until(self, *markers: bytes) -> _Reading:
+        """Emit what comes before the first marker as output, and drop the marker."""
         while True:
             found = [(at, mark) for mark in markers if (at := self._buffer.find(mark)) >= 0]
             if found:
                 at, self._matched = min(found)
-                self._pass_on(at, emit)
+                self._pass_on(at)
                 del self._buffer[: len(self._matched)]
                 return
-            self._pass_on(len(self._buffer) - self._beginning_of(markers), emit)
+            self._pass_on(len(self._buffer) - self._beginning_of(markers))
             yield
 
     def _beginning_of(self, markers: tuple[bytes, ...]) -> int:
@@ -290,27 +371,30 @@ class RawRepl:
                 return length
         return 0
 
-    def _pass_on(self, length: int, emit: bool) -> None:
+    def _pass_on(self, length: int) -> None:
         data = bytes(self._buffer[:length])
         del self._buffer[:length]
-        if data and emit:
+        if data:
             self._tail = (self._tail + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
             self._events.append(Output(data))
 
-    def _take_until(self, marker: bytes) -> _Taking:
+    def _take_until(self, *markers: bytes) -> _Taking:
         searched = 0
-        while (at := self._buffer.find(marker, searched)) < 0:
+        while not (
+            found := [(at, mark) for mark in markers if (at := self._buffer.find(mark, searched)) >= 0]
+        ):
             if len(self._buffer) > MOST_FRAME_BYTES:
                 raise ProtocolError(f"sends a value or a traceback of more than {MOST_FRAME_BYTES >> 20} MiB")
-            searched = max(0, len(self._buffer) - len(marker) + 1)
+            searched = max(0, len(self._buffer) - max(map(len, markers)) + 1)
             yield
+        at, self._matched = min(found)
         taken = bytes(self._buffer[:at])
-        del self._buffer[: at + len(marker)]
+        del self._buffer[: at + len(self._matched)]
         return taken
 
     def _take(self, length: int) -> _Taking:
         while len(self._buffer) < length:
             yield
-        taken = bytes(self._buffer[:length])
+        taken = bytes(memoryview(self._buffer)[:length])
         del self._buffer[:length]
         return taken

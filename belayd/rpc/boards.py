@@ -1,14 +1,16 @@
-"""BoardService: which boards there are, how they are, and their reset."""
+"""BoardService: which boards there are, how they are, their reset, and whether they are in service."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+from belayd.disabling import Disabling
 from belayd.errors import (
     BelaydError,
     BoardOffline,
     BoardQuarantined,
+    RequestInvalid,
     RunTimeout,
     TransportLost,
     Unsupported,
@@ -23,30 +25,33 @@ from belayd.events import (
     LeaseEnded,
     LeaseGranted,
     LeaseQueueChanged,
+    LeaseWarned,
 )
-from belayd.fleet import Fleet
 from belayd.outcome import BoardRaised
-from belayd.rpc import convert
+from belayd.rpc import auth, convert
 from belayd.rpc.jobs import Jobs, settle
+from belayd.rpc.sight import Sight
 from belayd.run import Job, Transcript
 from belayd.selector import Selector
 from belayd.session import Emit, Session
 from belayd.snapshot import BoardSnapshot, BoardState
 from belayd.v1 import boards_pb2, boards_pb2_grpc
 
-_SHOWN = (BoardChanged, BoardAdded, BoardRemoved, LeaseGranted, LeaseEnded, LeaseQueueChanged)
+_SHOWN = (BoardChanged, BoardAdded, BoardRemoved, LeaseGranted, LeaseEnded, LeaseQueueChanged, LeaseWarned)
 RESET_TIMEOUT = 30.0
+MOST_REASON = 256
 COALESCE = 0.05
 """Seconds within which a board's changes are sent as one."""
 
 
 class Boards(boards_pb2_grpc.BoardServiceServicer):
-    """Reads the fleet; never waits for a board but to reset it."""
+    """Reads the fleet, and takes boards out of service; never waits for a board but to reset it."""
 
-    def __init__(self, fleet: Fleet, jobs: Jobs, events: Events) -> None:
+    def __init__(self, fleet: Sight, jobs: Jobs, events: Events, disabling: Disabling) -> None:
         self._fleet = fleet
         self._jobs = jobs
         self._events = events
+        self._disabling = disabling
 
     async def GetBoard(
         self, request: boards_pb2.GetBoardRequest, context: Any
@@ -106,7 +111,7 @@ class Boards(boards_pb2_grpc.BoardServiceServicer):
                 request,
                 context,
                 "reset",
-                _hard_reset(name, answers, self._events) if request.hard else _soft_reset,
+                _hard_reset(name, answers, self._events) if request.hard else self._soft_reset(name, answers),
                 Transcript().write,
                 name=name,
                 default_timeout=RESET_TIMEOUT,
@@ -119,6 +124,41 @@ class Boards(boards_pb2_grpc.BoardServiceServicer):
         finally:
             stop()
         return boards_pb2.ResetBoardResponse(board=convert.board(self._fleet.board(name).snapshot()))
+
+    async def DisableBoard(
+        self, request: boards_pb2.DisableBoardRequest, context: Any
+    ) -> boards_pb2.DisableBoardResponse:
+        """See the proto."""
+        board = self._fleet.board(convert.board_name(request.name, "name"))
+        why = convert.text(request.reason, "reason", MOST_REASON)
+        if not why.strip():
+            raise RequestInvalid("reason: say why, for everybody to read", field="reason")
+        await self._disabling.disable(board.name, auth.principal(context).name, why, request.now)
+        return boards_pb2.DisableBoardResponse(board=convert.board(board.snapshot()))
+
+    async def EnableBoard(
+        self, request: boards_pb2.EnableBoardRequest, context: Any
+    ) -> boards_pb2.EnableBoardResponse:
+        """See the proto."""
+        board = self._fleet.board(convert.board_name(request.name, "name"))
+        await self._disabling.enable(board.name, auth.principal(context).name)
+        return boards_pb2.EnableBoardResponse(board=convert.board(board.snapshot()))
+
+    def _soft_reset(self, board: str, answers: _Answers) -> Job[None]:
+        over_webrepl = self._fleet.board(board).identity.transport == "webrepl"
+
+        async def job(session: Session, emit: Emit) -> None:
+            await session.command("pass")  # a link that is lost here is lost
+            try:
+                await session.soft_reset(emit)
+            except TransportLost:
+                if not over_webrepl:
+                    raise
+                # The restart closes the connection: what was asked for has happened.
+                answers.lost()
+                self._events.publish(Booted(board, "reset"))
+
+        return job
 
 
 class _Answers:
@@ -135,10 +175,6 @@ class _Answers:
     def hear(self, event: Event) -> None:
         if isinstance(event, BoardChanged) and event.board == self._board and event.state is BoardState.READY:
             self.again.set()
-
-
-async def _soft_reset(session: Session, emit: Emit) -> None:
-    await session.soft_reset(emit)
 
 
 def _hard_reset(board: str, answers: _Answers, events: Events) -> Job[None]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from belayd.errors import RequestInvalid
-from belayd.snapshot import BoardSnapshot, BoardState, Facts, LeaseView
+from belayd.snapshot import BoardSnapshot, BoardState, Facts, LeaseView, NoticeView
 from belayd.v1 import boards_pb2, leases_pb2
 
 PAGE_SIZE = 500
@@ -24,6 +24,11 @@ def board_name(resource: str, field: str = "board") -> str:
 def lease_name(resource: str) -> str:
     """Return NAME of "leases/NAME"."""
     return _resource(resource, "leases", "name")
+
+
+def run_name(resource: str) -> str:
+    """Return NAME of "runs/NAME"."""
+    return _resource(resource, "runs", "name")
 
 
 def _resource(resource: str, collection: str, field: str) -> str:
@@ -62,6 +67,11 @@ def timestamp(value: datetime) -> Timestamp:
     return message
 
 
+def time_of_day(message: Timestamp) -> datetime:
+    """Return a Timestamp as an aware time; raises ValueError or OverflowError for one that is none."""
+    return message.ToDatetime(tzinfo=UTC)
+
+
 def text(value: str, field: str, most: int) -> str:
     """Return `value` unless it is too long or holds what cannot be shown in one line."""
     if len(value) > most or not value.isprintable():
@@ -88,7 +98,7 @@ def board(snapshot: BoardSnapshot) -> boards_pb2.Board:
     """Return a snapshot as a message."""
     message = boards_pb2.Board(
         name=f"boards/{snapshot.name}",
-        state=_STATES[snapshot.state],
+        state=STATES[snapshot.state],
         state_reason=snapshot.reason,
         version=snapshot.version,
         labels=dict(snapshot.labels),
@@ -96,6 +106,7 @@ def board(snapshot: BoardSnapshot) -> boards_pb2.Board:
         address=snapshot.address,
         queue_length=snapshot.queue_length,
         lease_queue_length=snapshot.lease_queue_length,
+        observers=snapshot.observers,
     )
     if snapshot.facts is not None:
         message.facts.CopyFrom(_facts(snapshot.facts))
@@ -117,7 +128,14 @@ def lease(view: LeaseView) -> leases_pb2.Lease:
         acquire_time=timestamp(view.acquired),
         expire_time=timestamp(view.expires),
         ttl=duration(view.ttl),
+        notice=_notice(view.notice),
     )
+
+
+def _notice(view: NoticeView | None) -> leases_pb2.BreakNotice | None:
+    if view is None:
+        return None
+    return leases_pb2.BreakNotice(by=view.by, reason=view.why, end_time=timestamp(view.ends))
 
 
 def _facts(facts: Facts) -> boards_pb2.BoardFacts:
@@ -141,7 +159,7 @@ def _lease_summary(view: LeaseView) -> boards_pb2.LeaseSummary:
     )
 
 
-_STATES = {
+STATES = {
     BoardState.OFFLINE: boards_pb2.BOARD_STATE_OFFLINE,
     BoardState.CONNECTING: boards_pb2.BOARD_STATE_CONNECTING,
     BoardState.READY: boards_pb2.BOARD_STATE_READY,

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from belayd.board import Board
-from belayd.errors import RunCancelled
-from belayd.fleet import Fleet
+from belayd.errors import LeaseRequired, RunCancelled
 from belayd.leasing import Leasing
 from belayd.rpc import auth, convert
+from belayd.rpc.sight import Sight
 from belayd.run import Feed, Job, Order, Run, RunState
 from belayd.session import Emit
 
@@ -27,7 +27,7 @@ ANSWER_MARGIN = 0.05
 class Jobs:
     """Submits what callers ask for, under their leases."""
 
-    def __init__(self, fleet: Fleet, leasing: Leasing) -> None:
+    def __init__(self, fleet: Sight, leasing: Leasing) -> None:
         self._fleet = fleet
         self._leasing = leasing
 
@@ -71,11 +71,32 @@ class Jobs:
         lease_token: str,
         timeout: float | None,
         held_bytes: int,
+        steps: int,
+        earlier: tuple[float, float] = (0.0, 0.0),
     ) -> Run[T]:
-        """Queue a conversation's calls as one job; it passes on their output by itself."""
+        """Queue a conversation's calls as one job of so many steps; it passes on their output by itself.
+
+        `earlier` is as `run.Order` has it.
+        """
         board = self._fleet.board(name)
         fence = self._leasing.check(board.name, lease_token, auth.principal(context).name)
-        return board.submit(Order("call", fence, timeout, _nowhere, held_bytes), job)
+        order = Order("call", fence, timeout, _nowhere, held_bytes, steps=steps, earlier=earlier)
+        return board.submit(order, job)
+
+    def submit_raw(self, context: Any, job: Job[T], emit: Emit, *, name: str, lease_token: str) -> Run[T]:
+        """Queue a job that takes the board as it is, under a lease.
+
+        Raises:
+            LeaseRequired: No lease was shown; and whatever else refuses it.
+        """
+        board = self._fleet.board(name)
+        fence = self._leasing.check(board.name, lease_token, auth.principal(context).name)
+        if fence is None:
+            raise LeaseRequired(
+                f"board {name!r}: whoever types at it must hold its lease; acquire one, or only observe",
+                board=name,
+            )
+        return board.submit(Order("attach", fence, None, emit, raw=True), job)
 
 
 async def _nowhere(data: bytes) -> None:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from belayd.access import Principal, Role, require_role
 from belayd.board import Board
 from belayd.errors import BoardNotFound, RequestInvalid
-from belayd.fleet import Fleet
 from belayd.leasing import Leasing
 from belayd.rpc import auth, convert
+from belayd.rpc.sight import Sight
 from belayd.selector import Selector
+from belayd.terms import Priority
 from belayd.ticket import Grant, Ticket
 from belayd.v1 import leases_pb2, leases_pb2_grpc
 
 MOST_HOLDER = 128
 MOST_REASON = 256
+MOST_GRACE = 3600.0
 _step = leases_pb2.AcquireLeaseResponse
 
 
 class Leases(leases_pb2_grpc.LeaseServiceServicer):
     """Grants, renews and ends leases."""
 
-    def __init__(self, fleet: Fleet, leasing: Leasing) -> None:
+    def __init__(self, fleet: Sight, leasing: Leasing) -> None:
         self._fleet = fleet
         self._leasing = leasing
 
@@ -36,9 +39,11 @@ class Leases(leases_pb2_grpc.LeaseServiceServicer):
             holder=convert.text(request.holder, "holder", MOST_HOLDER) or "somebody",
             reason=convert.text(request.reason, "reason", MOST_REASON),
             ttl=ttl,
+            priority=_priority(request, auth.principal(context)),
         )
         try:
             grant = await self._granted(ticket, wait, context)
+            await self._leasing.settled()  # a token that was told works after any restart
             granted = leases_pb2.LeaseGranted(lease=convert.lease(grant.view), token=grant.token)
             await context.write(_step(granted=granted))
             ticket.deliver()
@@ -51,6 +56,7 @@ class Leases(leases_pb2_grpc.LeaseServiceServicer):
         """See the proto."""
         ttl = convert.seconds(request, "ttl")
         view = self._leasing.renew(request.lease_token, auth.principal(context).name, ttl)
+        await self._leasing.settled()
         return leases_pb2.RenewLeaseResponse(lease=convert.lease(view))
 
     async def ReleaseLease(
@@ -58,20 +64,37 @@ class Leases(leases_pb2_grpc.LeaseServiceServicer):
     ) -> leases_pb2.ReleaseLeaseResponse:
         """See the proto."""
         self._leasing.release(request.lease_token, auth.principal(context).name)
+        await self._leasing.settled()
         return leases_pb2.ReleaseLeaseResponse()
+
+    async def BreakLease(
+        self, request: leases_pb2.BreakLeaseRequest, context: Any
+    ) -> leases_pb2.BreakLeaseResponse:
+        """See the proto."""
+        board = self._fleet.board(convert.board_name(request.board)).name
+        why = convert.text(request.reason, "reason", MOST_REASON)
+        if not why.strip():
+            raise RequestInvalid("reason: say why, for the holder to read", field="reason")
+        grace = convert.seconds(request, "grace") or 0.0
+        if grace > MOST_GRACE:
+            raise RequestInvalid(f"grace: at most {MOST_GRACE:g} s", field="grace")
+        broken = self._leasing.break_(board, auth.principal(context).name, why, grace)
+        await self._leasing.settled()
+        return leases_pb2.BreakLeaseResponse(lease=convert.lease(broken))
 
     async def GetLease(
         self, request: leases_pb2.GetLeaseRequest, context: Any
     ) -> leases_pb2.GetLeaseResponse:
         """See the proto."""
         view = self._leasing.get(convert.lease_name(request.name))
+        self._fleet.check(view.board)
         return leases_pb2.GetLeaseResponse(lease=convert.lease(view))
 
     async def ListLeases(
         self, request: leases_pb2.ListLeasesRequest, context: Any
     ) -> leases_pb2.ListLeasesResponse:
         """See the proto."""
-        views = self._leasing.list()
+        views = [view for view in self._leasing.list() if self._fleet.shows(view.board)]
         chosen, token = convert.page(
             views, [f"{view.acquired.isoformat()} {view.name}" for view in views], request
         )
@@ -112,3 +135,12 @@ class Leases(leases_pb2_grpc.LeaseServiceServicer):
                 return boards
             case _:
                 raise RequestInvalid("board or selector: one of them must be given", field="board")
+
+
+def _priority(request: leases_pb2.AcquireLeaseRequest, principal: Principal) -> Priority:
+    if request.priority == leases_pb2.LEASE_PRIORITY_HIGH:
+        require_role(principal, Role.OPERATOR, "high priority")
+    try:
+        return Priority(request.priority or Priority.NORMAL)
+    except ValueError:
+        raise RequestInvalid("priority: this daemon does not know it", field="priority") from None

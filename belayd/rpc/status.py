@@ -29,7 +29,9 @@ CODES: Mapping[type[errors.BelaydError], grpc.StatusCode] = MappingProxyType(
         errors.BoardNotFound: grpc.StatusCode.NOT_FOUND,
         errors.LeaseNotFound: grpc.StatusCode.NOT_FOUND,
         errors.FileNotFound: grpc.StatusCode.NOT_FOUND,
+        errors.RunNotFound: grpc.StatusCode.NOT_FOUND,
         errors.BoardLeased: grpc.StatusCode.FAILED_PRECONDITION,
+        errors.LeaseRequired: grpc.StatusCode.FAILED_PRECONDITION,
         errors.LeaseExpired: grpc.StatusCode.ABORTED,
         errors.LeaseBroken: grpc.StatusCode.ABORTED,
         errors.StaleFence: grpc.StatusCode.ABORTED,
@@ -40,6 +42,7 @@ CODES: Mapping[type[errors.BelaydError], grpc.StatusCode] = MappingProxyType(
         errors.BoardQuarantined: grpc.StatusCode.FAILED_PRECONDITION,
         errors.BoardDisabled: grpc.StatusCode.FAILED_PRECONDITION,
         errors.WrongBoard: grpc.StatusCode.FAILED_PRECONDITION,
+        errors.WebreplDenied: grpc.StatusCode.FAILED_PRECONDITION,
         errors.ReadOnly: grpc.StatusCode.FAILED_PRECONDITION,
         errors.Unsupported: grpc.StatusCode.UNIMPLEMENTED,
         errors.BoardFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -50,6 +53,7 @@ CODES: Mapping[type[errors.BelaydError], grpc.StatusCode] = MappingProxyType(
         errors.RunCancelled: grpc.StatusCode.CANCELLED,
         errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
         errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+        errors.StoreFailed: grpc.StatusCode.INTERNAL,
         errors.InternalError: grpc.StatusCode.INTERNAL,
     }
 )

@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from belayd.errors import RequestInvalid
+from belayd.detached import Detached
 from belayd.outcome import Outcome
 from belayd.rpc import convert
-from belayd.rpc.calls import function_call, result_message
+from belayd.rpc.calls import code_job, function_call, result_message
 from belayd.rpc.conversation import Conversation
 from belayd.rpc.jobs import Jobs, pump, settle
+from belayd.rpc.runs import DetachedRuns
+from belayd.rpc.sight import Sight
 from belayd.run import Feed, Job, Run, Transcript
 from belayd.session import Emit, Session
-from belayd.v1 import tasks_pb2, tasks_pb2_grpc
-
-MOST_SOURCE = 1 << 20
-MOST_EXPRESSION = 1 << 16
+from belayd.store import Runs
+from belayd.v1 import tasks_pb2
 
 
-class Tasks(tasks_pb2_grpc.TaskServiceServicer):
-    """Runs code and calls functions."""
+class Tasks(DetachedRuns):
+    """Runs code and calls functions, for clients that wait and for those that leave."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, sight: Sight, detached: Detached, records: Runs) -> None:
+        super().__init__(sight, detached, records)
         self._jobs = jobs
 
     async def RunTask(self, request: tasks_pb2.RunTaskRequest, context: Any) -> None:
         """See the proto."""
         feed = Feed()
         name = convert.board_name(request.board)
-        job, held_bytes = _code(request)
+        job, held_bytes = code_job(request)
         board, run = self._jobs.submit(
             request, context, "run", job, feed.write, name=name, held_bytes=held_bytes
         )
@@ -65,27 +66,6 @@ class Tasks(tasks_pb2_grpc.TaskServiceServicer):
 
 
 _step = tasks_pb2.RunTaskResponse
-
-
-def _code(request: tasks_pb2.RunTaskRequest) -> tuple[Job[Outcome], int]:
-    """Return the job and the bytes it holds."""
-    kind = request.WhichOneof("code")
-    if kind is None:
-        raise RequestInvalid("source or expression: one of them must be given", field="source")
-    text = getattr(request, kind)
-    most = MOST_SOURCE if kind == "source" else MOST_EXPRESSION
-    size = len(text.encode())
-    if size > most:
-        raise RequestInvalid(
-            f"{kind}: longer than {most} bytes; deploy it as a file and import it", field=kind
-        )
-    if not text.strip() and kind == "expression":
-        raise RequestInvalid("expression: empty", field="expression")
-
-    async def job(session: Session, emit: Emit) -> Outcome:
-        return await (session.run if kind == "source" else session.evaluate)(text, emit)
-
-    return job, size
 
 
 def _call(request: tasks_pb2.CallTaskRequest) -> tuple[Job[Outcome], int]:

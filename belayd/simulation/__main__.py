@@ -50,7 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (kernel.Unsupported, flash.FlashError, InterpreterMissing, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    board = SimulatedBoard(launch, _announce, ring_bytes=options.ring, unplug_after=options.unplug_after)
+    board = SimulatedBoard(
+        launch,
+        _announce,
+        ring_bytes=options.ring,
+        unplug_after=options.unplug_after,
+        raw_paste=not options.no_raw_paste,
+    )
     board.join(_links(options, folder, password, board.show))
     try:
         board.run()
@@ -107,6 +113,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="holds the WebREPL's password")
     parser.add_argument(
         "--ring", type=_positive, metavar="BYTES", help="drop input that finds no room, as UART ports do"
+    )
+    parser.add_argument(
+        "--no-raw-paste", action="store_true", help="know no raw paste, as firmware before 1.14"
     )
     parser.add_argument("--baud", type=_positive, metavar="N", help="how fast the terminal's line is")
     parser.add_argument(

@@ -42,6 +42,7 @@ class SimulatedBoard:
         *,
         ring_bytes: int | None = None,
         unplug_after: int | None = None,
+        raw_paste: bool = True,
     ) -> None:
         """Prepare a board; it needs links before it runs.
 
@@ -51,6 +52,7 @@ class SimulatedBoard:
             ring_bytes: Size of a ring that drops input; None for one that makes
                 the far end wait.
             unplug_after: Bytes of output after which its plug is pulled, once.
+            raw_paste: False to be as firmware before 1.14, which does not know it.
         """
         self._links: Sequence[Link] = ()
         self._announce = announce
@@ -67,6 +69,7 @@ class SimulatedBoard:
         self._lines: list[str] = []
         self._present = False
         self._plugged_for = unplug_after
+        self._raw_paste = raw_paste
         self._done = False
         # Not epoll: that knows files, and links' numbers are used again.
         self._selector = selectors.PollSelector()
@@ -176,6 +179,8 @@ class SimulatedBoard:
                 # A network's bytes wait in it, until a program makes the board fetch them.
                 if self._ring is not None and (not link.lossless or self._child.executes()):
                     typed = self._ring.keep(typed)
+                if not self._raw_paste and self._mode.mode is ReplMode.RAW and not self._child.executes():
+                    typed = typed.replace(b"\x05", b"")  # old firmware ignores it, and then takes ^A
                 self._mode.sent(typed)
                 self._keyboard.type(typed)
 

@@ -4,8 +4,8 @@ pyserial opens and configures; the event loop reads and writes the descriptor
 itself (0.13 ms for an echo, through pyserial's asyncio classes 0.2, measured on a
 pty). Rules of the hardware that are kept here:
 - DTR is raised on native USB, or the board discards its output; DTR and RTS reset
-  many ESP boards. So both are set before the port opens, and closing leaves them
-  alone (no HUPCL).
+  many ESP boards. `manners.py` knows what each family wants; both are set in one
+  request, and closing leaves them alone (no HUPCL) where a fall would reset.
 - 1200 baud puts many boards into their bootloader.
 - An FTDI bridge waits 16 ms before it passes on a short answer, unless told not to.
 Source: MicroPython's mp_usbd_cdc.c and ESP32 issues 9659, 17532, 18001; pyserial 3.5's serialposix.
@@ -18,7 +18,9 @@ import errno
 import fcntl
 import grp
 import os
+import struct
 import termios
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,8 +28,10 @@ import serial
 
 from belayd.transport.contract import Transport, TransportError
 from belayd.transport.descriptor import open_in_thread
+from belayd.transport.manners import manners_of, usb_ids
 
 _BOOTLOADER_BAUDRATE = 1200
+_TIOCGEXCL = 0x80045440  # Linux: whether the port is exclusive; termios does not name it
 
 
 async def open_serial(
@@ -36,6 +40,8 @@ async def open_serial(
     baudrate: int = 115200,
     dtr: bool | None = None,
     rts: bool | None = None,
+    hupcl: bool | None = None,
+    low_latency: bool = True,
     exclusive: bool = True,
 ) -> Transport:
     """Open a serial port or a pty; what waited in it is discarded.
@@ -43,8 +49,10 @@ async def open_serial(
     Args:
         port: Path of the port.
         baudrate: Never 1200.
-        dtr: The line's level while open; None as the system raises it.
+        dtr: The line's level while open; None as the port's USB chip wants it.
         rts: Likewise.
+        hupcl: Whether both fall when the port is closed; None likewise.
+        low_latency: Ask the driver not to hold short answers back; few have such a delay.
         exclusive: Refuse to share it with any other program, and lock others out.
 
     Raises:
@@ -52,7 +60,39 @@ async def open_serial(
     """
     if baudrate == _BOOTLOADER_BAUDRATE:
         raise TransportError(f"{port}: 1200 baud puts boards into their bootloader; set another baudrate")
-    return await open_in_thread(partial(_open, port, baudrate, dtr, rts, exclusive))
+    wishes = _Wishes(baudrate, dtr, rts, hupcl, low_latency, exclusive)
+    return await open_in_thread(partial(_open, port, wishes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What `open_serial` was told."""
+
+    baudrate: int
+    dtr: bool | None
+    rts: bool | None
+    hupcl: bool | None
+    low_latency: bool
+    exclusive: bool
+
+
+class _Line(serial.Serial):
+    """pyserial's port, which sets DTR and RTS one after the other: in between a board may see a reset."""
+
+    def _update_dtr_state(self) -> None:
+        assert self.fd is not None
+        before = struct.unpack("i", fcntl.ioctl(self.fd, termios.TIOCMGET, b"\0" * 4))[0]
+        after = with_lines(before, dtr=self.dtr, rts=self.rts)
+        fcntl.ioctl(self.fd, termios.TIOCMSET, struct.pack("i", after))
+
+    def _update_rts_state(self) -> None:
+        pass  # set together with DTR
+
+
+def with_lines(lines: int, *, dtr: bool, rts: bool) -> int:
+    """Return a port's modem lines with two of them set, the others as they are."""
+    lines &= ~(termios.TIOCM_DTR | termios.TIOCM_RTS)
+    return lines | (termios.TIOCM_DTR if dtr else 0) | (termios.TIOCM_RTS if rts else 0)
 
 
 class _SerialPort:
@@ -74,40 +114,59 @@ class _SerialPort:
             self._line.close()
 
 
-def _open(port: str, baudrate: int, dtr: bool | None, rts: bool | None, exclusive: bool) -> _SerialPort:
-    line = serial.Serial()
+def _open(port: str, wishes: _Wishes) -> _SerialPort:
+    manners = manners_of(*usb_ids(port))
+    line = _Line()
     line.port = port
-    line.exclusive = exclusive
+    line.exclusive = wishes.exclusive
     try:
-        line.baudrate = baudrate
-        if dtr is not None:
-            line.dtr = dtr
-        if rts is not None:
-            line.rts = rts
+        line.baudrate = wishes.baudrate
+        line.dtr = manners.dtr if wishes.dtr is None else wishes.dtr
+        line.rts = manners.rts if wishes.rts is None else wishes.rts
         line.open()
     except (OSError, ValueError) as error:  # SerialException is an OSError
         raise TransportError(_explain(port, error)) from error
-    opened = _SerialPort(line, exclusive)
+    if wishes.exclusive and _locked_elsewhere(line.fileno(), port):
+        held = _held_by(port)
+        _SerialPort(line, exclusive=False).release()
+        raise TransportError(f"{port}: in use{held}; close it there")
+    opened = _SerialPort(line, wishes.exclusive)
     try:
-        _configure(opened.fd)
-        if exclusive:
+        _configure(opened.fd, manners.hupcl if wishes.hupcl is None else wishes.hupcl)
+        if wishes.exclusive:
             fcntl.ioctl(opened.fd, termios.TIOCEXCL)
     except (OSError, termios.error) as error:
         opened.release()
         raise TransportError(f"{port}: cannot be configured: {error}; is it a serial port?") from error
     with contextlib.suppress(OSError, ValueError, NotImplementedError):
-        line.set_low_latency_mode(True)  # only some drivers know it
+        line.set_low_latency_mode(wishes.low_latency)  # only some drivers know it
     return opened
 
 
-def _configure(fd: int) -> None:
+def _configure(fd: int, hupcl: bool) -> None:
     """Set what pyserial leaves otherwise."""
     os.set_blocking(fd, False)
     attributes = termios.tcgetattr(fd)
-    attributes[2] &= ~termios.HUPCL
+    attributes[2] = attributes[2] | termios.HUPCL if hupcl else attributes[2] & ~termios.HUPCL
     # pyserial sets VMIN to 0: a read that finds nothing would return b"", which means the end.
     attributes[6][termios.VMIN] = 1
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+def _locked_elsewhere(fd: int, port: str) -> bool:
+    """Tell whether another program made the port its own, which the system lets root ignore.
+
+    A pty stays marked when whoever marked it was killed, so somebody must have it open
+    who is not its far end.
+    """
+    try:
+        marked = struct.unpack("i", fcntl.ioctl(fd, _TIOCGEXCL, b"\0" * 4))[0]
+    except OSError:
+        return False  # not on Linux
+    return bool(marked) and any(
+        process.name != str(os.getpid()) and not _opens(process, "/dev/ptmx", "/dev/pts/ptmx")
+        for process in _holders(port)
+    )
 
 
 def _explain(port: str, error: OSError | ValueError) -> str:
@@ -133,12 +192,25 @@ def _who_may(port: str) -> str:
 
 def _held_by(port: str) -> str:
     """Return " by NAME (process N)" for each holder that can be seen, which without root are one's own."""
-    wanted = os.path.realpath(port)
     holders = []
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in _holders(port):
         with contextlib.suppress(OSError):
-            if any(str(fd.readlink()) == wanted for fd in (process / "fd").iterdir()):
-                name = (process / "comm").read_text().strip()
-                itself = " itself" if int(process.name) == os.getpid() else ""
-                holders.append(f"{name}{itself} (process {process.name})")
+            name = (process / "comm").read_text().strip()
+            itself = " itself" if int(process.name) == os.getpid() else ""
+            holders.append(f"{name}{itself} (process {process.name})")
     return f" by {', '.join(sorted(holders))}" if holders else " by another program"
+
+
+def _holders(port: str) -> list[Path]:
+    """Return the folders in /proc of the processes that can be seen to have a port open."""
+    wanted = os.path.realpath(port)
+    return [process for process in Path("/proc").glob("[0-9]*") if _opens(process, wanted)]
+
+
+def _opens(process: Path, *files: str) -> bool:
+    with contextlib.suppress(OSError):
+        for fd in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(fd.readlink()) in files:
+                    return True
+    return False

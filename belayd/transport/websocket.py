@@ -14,7 +14,8 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from belayd.transport.coded import CodedTransport
@@ -31,10 +32,12 @@ _CONNECTED = b"WebREPL connected\r\n>>> "  # said at whatever prompt the board i
 _DENIED = b"Access denied"
 
 _RECORD = struct.Struct("<2sBBQLH64s")
-_PUT = 1
+_PUT, _GET = 1, 2
 _NAME_BYTES = 63
 _PUT_BYTES = 1024 * 1024
 _DONE = b"WB\0\0"
+
+_T = TypeVar("_T")
 
 
 async def open_webrepl(url: str, *, password: str) -> WebreplTransport:
@@ -107,23 +110,24 @@ class WebreplTransport(CodedTransport):
             ValueError: Path or data are too long.
             TransportError: The board does not confirm it; the link is closed.
         """
-        name = path.encode()
-        if not 0 < len(name) <= _NAME_BYTES or b"\0" in name:
-            raise ValueError(f"{path!r}: a WebREPL takes paths of 1 to {_NAME_BYTES} bytes")
+        name = _record_name(path)
         if len(data) > _PUT_BYTES:
             raise ValueError(f"{path}: {len(data)} bytes are more than a put takes ({_PUT_BYTES})")
-        if self._putting:
-            raise RuntimeError("one put at a time")
-        self._putting = True
-        try:
-            async with asyncio.timeout(limit):
-                await self._put(name, data)
-        except TimeoutError:
-            raise TransportError(
-                f"{self.address}: {path} was not written within {limit:.0f} s; power the board off and on"
-            ) from None
-        finally:
-            self._putting = False
+        await self._alone(self._put(name, data), f"{path} was not written", limit)
+
+    async def get(self, path: str, *, most: int, limit: float = 30.0) -> bytes:
+        """Return a file of the board, as `put` past whatever runs there; a failure closes the link.
+
+        Args:
+            path: As for `put`.
+            most: Bytes that it may have; one with more is a failure.
+            limit: Seconds for all of it; each 256 bytes are a round trip.
+
+        Raises:
+            ValueError: The path is too long.
+            TransportError: There is no such file, or it is longer; the link is closed.
+        """
+        return await self._alone(self._get(_record_name(path), most), f"{path} was not read", limit)
 
     async def close(self) -> None:
         """Give the port back; idempotent. A waiting `receive` returns b""."""
@@ -133,20 +137,50 @@ class WebreplTransport(CodedTransport):
                 os.write(self._fd, self._frames.outgoing)
         await super().close()
 
-    async def _put(self, name: bytes, data: bytes) -> None:
+    async def _alone(self, work: Coroutine[Any, Any, _T], failure: str, limit: float) -> _T:
+        """Exchange one file's records; what the program prints meanwhile may be lost."""
+        if self._putting:
+            work.close()
+            raise RuntimeError("one file at a time")
+        self._putting = True
+        self._frames.record.clear()
         complete = False
-        del self._frames.record[:]
         try:
-            await self._send_record(_RECORD.pack(b"WA", _PUT, 0, 0, len(data), len(name), name))
-            await self._confirmed(name)
-            for start in range(0, len(data), FRAME_BYTES):
-                await self._send_record(data[start : start + FRAME_BYTES])
-            await self._confirmed(name)
+            async with asyncio.timeout(limit):
+                result = await work
             complete = True
+            return result
+        except TimeoutError:
+            raise TransportError(
+                f"{self.address}: {failure} within {limit:.0f} s; power the board off and on"
+            ) from None
         finally:
+            self._putting = False
             if not complete:  # the board takes what follows for the file's content
                 self._end()
                 self._tell()
+
+    async def _put(self, name: bytes, data: bytes) -> None:
+        await self._send_record(_RECORD.pack(b"WA", _PUT, 0, 0, len(data), len(name), name))
+        await self._confirmed(name, "write")
+        for start in range(0, len(data), FRAME_BYTES):
+            await self._send_record(data[start : start + FRAME_BYTES])
+        await self._confirmed(name, "write")
+
+    async def _get(self, name: bytes, most: int) -> bytes:
+        await self._send_record(_RECORD.pack(b"WA", _GET, 0, 0, 0, len(name), name))
+        await self._confirmed(name, "read")
+        content = bytearray()
+        while True:
+            await self._send_record(b"\0")  # asks for one block; one too many would spoil what follows
+            length = int.from_bytes(await self._answered(2), "little")
+            if not length:
+                break
+            content += await self._answered(length)
+            if len(content) > most:
+                raise TransportError(f"{self.address}: {name.decode()} is longer than {most} bytes")
+        await self._confirmed(name, "read")
+        return bytes(content)
 
     async def _send_record(self, data: bytes) -> None:
         async with self._sending:
@@ -154,10 +188,20 @@ class WebreplTransport(CodedTransport):
             self._frames.send_record(data)
             await self._flushed()
 
-    async def _confirmed(self, name: bytes) -> None:
-        """Wait for the board's answer; what fills the buffer meanwhile is thrown away."""
+    async def _confirmed(self, name: bytes, verb: str) -> None:
+        """Take the board's word that it does, or did, what it was asked for."""
+        if await self._answered(len(_DONE)) != _DONE:
+            raise TransportError(
+                f"{self.address}: the board does not {verb} {name.decode()}; does its folder exist?"
+            )
+
+    async def _answered(self, length: int) -> bytes:
+        """Return so many bytes of the board's answer, fewer only if it is gone.
+
+        What fills the buffer meanwhile is thrown away.
+        """
         record = self._frames.record
-        while len(record) < len(_DONE) and not self._gone:
+        while len(record) < length and not self._gone:
             self._answer = self._loop.create_future()
             if len(self._buffer) >= BUFFER_BYTES:
                 del self._buffer[BUFFER_BYTES // 2 :]
@@ -166,15 +210,13 @@ class WebreplTransport(CodedTransport):
                 await self._answer
             finally:
                 self._answer = None
-        if record[: len(_DONE)] != _DONE:
-            raise TransportError(
-                f"{self.address}: the board does not write {name.decode()}; does its folder exist?"
-            )
-        del record[: len(_DONE)]
+        answer = bytes(record[:length])
+        del record[:length]
+        return answer
 
     def _read(self) -> bool:
         there = super()._read()
-        if self._answer is not None and (len(self._frames.record) >= len(_DONE) or not there):
+        if self._answer is not None and (self._frames.record or not there):
             wake(self._answer)
         return there
 
@@ -187,6 +229,13 @@ class WebreplTransport(CodedTransport):
         if self._answer is not None:
             wake(self._answer)
         return super()._end()
+
+
+def _record_name(path: str) -> bytes:
+    name = path.encode()
+    if not 0 < len(name) <= _NAME_BYTES or b"\0" in name:
+        raise ValueError(f"{path!r}: a WebREPL takes paths of 1 to {_NAME_BYTES} bytes")
+    return name
 
 
 def _parse(url: str) -> tuple[str, int, str]:

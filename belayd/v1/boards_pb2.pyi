@@ -99,12 +99,15 @@ class Board(google.protobuf.message.Message):
     QUEUE_LENGTH_FIELD_NUMBER: builtins.int
     LEASE_QUEUE_LENGTH_FIELD_NUMBER: builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: builtins.int
+    OBSERVERS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"boards/{board}"."""
     state: global___BoardState.ValueType
     """What it is doing."""
     state_reason: builtins.str
-    """Why it is OFFLINE, QUARANTINED or DISABLED; empty otherwise."""
+    """Why it is OFFLINE, QUARANTINED or DISABLED, or that it will be DISABLED once
+    its lease has ended; empty otherwise.
+    """
     version: builtins.int
     """Grows with each change of this board; restarts with the daemon."""
     transport: builtins.str
@@ -131,6 +134,10 @@ class Board(google.protobuf.message.Message):
     def last_seen_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it last answered; absent if never."""
 
+    @property
+    def observers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Who watches its console."""
+
     def __init__(
         self,
         *,
@@ -146,9 +153,10 @@ class Board(google.protobuf.message.Message):
         queue_length: builtins.int = ...,
         lease_queue_length: builtins.int = ...,
         last_seen_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        observers: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["facts", b"facts", "last_seen_time", b"last_seen_time", "lease", b"lease"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "facts", b"facts", "labels", b"labels", "last_seen_time", b"last_seen_time", "lease", b"lease", "lease_queue_length", b"lease_queue_length", "name", b"name", "queue_length", b"queue_length", "state", b"state", "state_reason", b"state_reason", "transport", b"transport", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "facts", b"facts", "labels", b"labels", "last_seen_time", b"last_seen_time", "lease", b"lease", "lease_queue_length", b"lease_queue_length", "name", b"name", "observers", b"observers", "queue_length", b"queue_length", "state", b"state", "state_reason", b"state_reason", "transport", b"transport", "version", b"version"]) -> None: ...
 
 global___Board = Board
 
@@ -415,3 +423,89 @@ class ResetBoardResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["board", b"board"]) -> None: ...
 
 global___ResetBoardResponse = ResetBoardResponse
+
+@typing.final
+class DisableBoardRequest(google.protobuf.message.Message):
+    """Asks to take a board out of service."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    NOW_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"boards/{board}"."""
+    reason: builtins.str
+    """Why, for everybody to read; required."""
+    now: builtins.bool
+    """Break the board's lease, if it has one."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        reason: builtins.str = ...,
+        now: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "now", b"now", "reason", b"reason"]) -> None: ...
+
+global___DisableBoardRequest = DisableBoardRequest
+
+@typing.final
+class DisableBoardResponse(google.protobuf.message.Message):
+    """Carries the board as it is then."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    @property
+    def board(self) -> global___Board:
+        """The board."""
+
+    def __init__(
+        self,
+        *,
+        board: global___Board | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["board", b"board"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board"]) -> None: ...
+
+global___DisableBoardResponse = DisableBoardResponse
+
+@typing.final
+class EnableBoardRequest(google.protobuf.message.Message):
+    """Asks to put a board back in service."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"boards/{board}"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___EnableBoardRequest = EnableBoardRequest
+
+@typing.final
+class EnableBoardResponse(google.protobuf.message.Message):
+    """Carries the board as it is then."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    @property
+    def board(self) -> global___Board:
+        """The board."""
+
+    def __init__(
+        self,
+        *,
+        board: global___Board | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["board", b"board"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board"]) -> None: ...
+
+global___EnableBoardResponse = EnableBoardResponse

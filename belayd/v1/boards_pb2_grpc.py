@@ -55,6 +55,16 @@ class BoardServiceStub(object):
                 request_serializer=belayd_dot_v1_dot_boards__pb2.ResetBoardRequest.SerializeToString,
                 response_deserializer=belayd_dot_v1_dot_boards__pb2.ResetBoardResponse.FromString,
                 _registered_method=True)
+        self.DisableBoard = channel.unary_unary(
+                '/belayd.v1.BoardService/DisableBoard',
+                request_serializer=belayd_dot_v1_dot_boards__pb2.DisableBoardRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_boards__pb2.DisableBoardResponse.FromString,
+                _registered_method=True)
+        self.EnableBoard = channel.unary_unary(
+                '/belayd.v1.BoardService/EnableBoard',
+                request_serializer=belayd_dot_v1_dot_boards__pb2.EnableBoardRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_boards__pb2.EnableBoardResponse.FromString,
+                _registered_method=True)
 
 
 class BoardServiceServicer(object):
@@ -92,6 +102,24 @@ class BoardServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DisableBoard(self, request, context):
+        """Takes one board out of service: it is granted to nobody, its port is closed,
+        and work on it is refused with BOARD_DISABLED. Work without a lease ends at
+        once; whoever holds the board keeps it until the lease ends, or loses it now
+        with `now`. Who waits for it goes on waiting. Outlasts a restart of the
+        daemon; repeating it takes the new reason. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnableBoard(self, request, context):
+        """Puts one board back in service; does nothing if it is. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BoardServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +142,16 @@ def add_BoardServiceServicer_to_server(servicer, server):
                     servicer.ResetBoard,
                     request_deserializer=belayd_dot_v1_dot_boards__pb2.ResetBoardRequest.FromString,
                     response_serializer=belayd_dot_v1_dot_boards__pb2.ResetBoardResponse.SerializeToString,
+            ),
+            'DisableBoard': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisableBoard,
+                    request_deserializer=belayd_dot_v1_dot_boards__pb2.DisableBoardRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_boards__pb2.DisableBoardResponse.SerializeToString,
+            ),
+            'EnableBoard': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnableBoard,
+                    request_deserializer=belayd_dot_v1_dot_boards__pb2.EnableBoardRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_boards__pb2.EnableBoardResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +263,60 @@ class BoardService(object):
             '/belayd.v1.BoardService/ResetBoard',
             belayd_dot_v1_dot_boards__pb2.ResetBoardRequest.SerializeToString,
             belayd_dot_v1_dot_boards__pb2.ResetBoardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisableBoard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.BoardService/DisableBoard',
+            belayd_dot_v1_dot_boards__pb2.DisableBoardRequest.SerializeToString,
+            belayd_dot_v1_dot_boards__pb2.DisableBoardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnableBoard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.BoardService/EnableBoard',
+            belayd_dot_v1_dot_boards__pb2.EnableBoardRequest.SerializeToString,
+            belayd_dot_v1_dot_boards__pb2.EnableBoardResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,23 @@ class BoardServiceStub:
     turn in the board's queue and returns when the board answers again.
     """
 
+    DisableBoard: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.boards_pb2.DisableBoardRequest,
+        belayd.v1.boards_pb2.DisableBoardResponse,
+    ]
+    """Takes one board out of service: it is granted to nobody, its port is closed,
+    and work on it is refused with BOARD_DISABLED. Work without a lease ends at
+    once; whoever holds the board keeps it until the lease ends, or loses it now
+    with `now`. Who waits for it goes on waiting. Outlasts a restart of the
+    daemon; repeating it takes the new reason. For operators.
+    """
+
+    EnableBoard: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.boards_pb2.EnableBoardRequest,
+        belayd.v1.boards_pb2.EnableBoardResponse,
+    ]
+    """Puts one board back in service; does nothing if it is. For operators."""
+
 class BoardServiceAsyncStub:
     """Tells which boards there are and how they are, and resets them."""
 
@@ -81,6 +98,23 @@ class BoardServiceAsyncStub:
     """Resets one board: its interpreter, or with `hard` the whole chip. Waits its
     turn in the board's queue and returns when the board answers again.
     """
+
+    DisableBoard: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.boards_pb2.DisableBoardRequest,
+        belayd.v1.boards_pb2.DisableBoardResponse,
+    ]
+    """Takes one board out of service: it is granted to nobody, its port is closed,
+    and work on it is refused with BOARD_DISABLED. Work without a lease ends at
+    once; whoever holds the board keeps it until the lease ends, or loses it now
+    with `now`. Who waits for it goes on waiting. Outlasts a restart of the
+    daemon; repeating it takes the new reason. For operators.
+    """
+
+    EnableBoard: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.boards_pb2.EnableBoardRequest,
+        belayd.v1.boards_pb2.EnableBoardResponse,
+    ]
+    """Puts one board back in service; does nothing if it is. For operators."""
 
 class BoardServiceServicer(metaclass=abc.ABCMeta):
     """Tells which boards there are and how they are, and resets them."""
@@ -121,5 +155,26 @@ class BoardServiceServicer(metaclass=abc.ABCMeta):
         """Resets one board: its interpreter, or with `hard` the whole chip. Waits its
         turn in the board's queue and returns when the board answers again.
         """
+
+    @abc.abstractmethod
+    def DisableBoard(
+        self,
+        request: belayd.v1.boards_pb2.DisableBoardRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.boards_pb2.DisableBoardResponse, collections.abc.Awaitable[belayd.v1.boards_pb2.DisableBoardResponse]]:
+        """Takes one board out of service: it is granted to nobody, its port is closed,
+        and work on it is refused with BOARD_DISABLED. Work without a lease ends at
+        once; whoever holds the board keeps it until the lease ends, or loses it now
+        with `now`. Who waits for it goes on waiting. Outlasts a restart of the
+        daemon; repeating it takes the new reason. For operators.
+        """
+
+    @abc.abstractmethod
+    def EnableBoard(
+        self,
+        request: belayd.v1.boards_pb2.EnableBoardRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.boards_pb2.EnableBoardResponse, collections.abc.Awaitable[belayd.v1.boards_pb2.EnableBoardResponse]]:
+        """Puts one board back in service; does nothing if it is. For operators."""
 
 def add_BoardServiceServicer_to_server(servicer: BoardServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -22,20 +22,50 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from belayd.v1 import events_pb2 as belayd_dot_v1_dot_events__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x65layd/v1/daemon.proto\x12\tbelayd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetDaemonRequest\"\xac\x01\n\x11GetDaemonResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fmetrics_address\x18\x04 \x01(\t\x12\x0e\n\x06\x62oards\x18\x05 \x01(\r\x12\x11\n\tprincipal\x18\x06 \x01(\t\x12\x0c\n\x04role\x18\x07 \x01(\t2W\n\rDaemonService\x12\x46\n\tGetDaemon\x12\x1b.belayd.v1.GetDaemonRequest\x1a\x1c.belayd.v1.GetDaemonResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x65layd/v1/daemon.proto\x12\tbelayd.v1\x1a\x16\x62\x65layd/v1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetDaemonRequest\"\xd3\x01\n\x11GetDaemonResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fmetrics_address\x18\x04 \x01(\t\x12\x0e\n\x06\x62oards\x18\x05 \x01(\r\x12\x11\n\tprincipal\x18\x06 \x01(\t\x12\x0c\n\x04role\x18\x07 \x01(\t\x12%\n\x05\x64rain\x18\x08 \x01(\x0b\x32\x16.belayd.v1.DrainStatus\"\xb7\x01\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x62oard\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x17ListAuditEventsResponse\x12+\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32\x15.belayd.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x95\x02\n\nAuditEvent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\r\n\x05\x62oard\x18\x07 \x01(\t\x12\r\n\x05lease\x18\x08 \x01(\t\x12\x16\n\x0e\x63ontent_sha256\x18\t \x01(\x0c\x12\x0f\n\x07outcome\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\'\n\x04took\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x64\x65tail\x18\r \x01(\t\"\x14\n\x12VerifyAuditRequest\"~\n\x13VerifyAuditResponse\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x13\n\x0blast_number\x18\x02 \x01(\x04\x12\x0f\n\x07records\x18\x03 \x01(\x04\x12\x0e\n\x06pruned\x18\x04 \x01(\x04\x12\x13\n\x0bhead_sha256\x18\x05 \x01(\x0c\x12\x0c\n\x04lost\x18\x06 \x01(\x04\"\\\n\x12WatchEventsRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x12\n\noperations\x18\x02 \x01(\x08\x12\x0e\n\x06recent\x18\x03 \x01(\r\x12\x13\n\x0brecent_only\x18\x04 \x01(\x08\"H\n\x13WatchEventsResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.belayd.v1.Event\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\x04\")\n\x16ReloadInventoryRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\"X\n\x17ReloadInventoryResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.belayd.v1.InventoryChange\x12\x10\n\x08warnings\x18\x02 \x03(\t\"\xeb\x01\n\x0fInventoryChange\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.belayd.v1.InventoryChange.Kind\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65tails\x18\x03 \x03(\t\x12\x0e\n\x06holder\x18\x04 \x01(\t\"{\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_ADDED\x10\x01\x12\x10\n\x0cKIND_REMOVED\x10\x02\x12\x11\n\rKIND_REPLACED\x10\x03\x12\x10\n\x0cKIND_CHANGED\x10\x04\x12\x16\n\x12KIND_NEEDS_RESTART\x10\x05\"+\n\x0c\x44rainRequest\x12\x0b\n\x03off\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"6\n\rDrainResponse\x12%\n\x05\x64rain\x18\x01 \x01(\x0b\x32\x16.belayd.v1.DrainStatus\"\x88\x01\n\x0b\x44rainStatus\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06leases\x18\x04 \x01(\r\x12\x16\n\x0e\x62oards_at_work\x18\x05 \x01(\r2\xe7\x03\n\rDaemonService\x12\x46\n\tGetDaemon\x12\x1b.belayd.v1.GetDaemonRequest\x1a\x1c.belayd.v1.GetDaemonResponse\x12X\n\x0fReloadInventory\x12!.belayd.v1.ReloadInventoryRequest\x1a\".belayd.v1.ReloadInventoryResponse\x12<\n\x05\x44rain\x12\x17.belayd.v1.DrainRequest\x1a\x18.belayd.v1.DrainResponse0\x01\x12X\n\x0fListAuditEvents\x12!.belayd.v1.ListAuditEventsRequest\x1a\".belayd.v1.ListAuditEventsResponse\x12L\n\x0bVerifyAudit\x12\x1d.belayd.v1.VerifyAuditRequest\x1a\x1e.belayd.v1.VerifyAuditResponse\x12N\n\x0bWatchEvents\x12\x1d.belayd.v1.WatchEventsRequest\x1a\x1e.belayd.v1.WatchEventsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'belayd.v1.daemon_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETDAEMONREQUEST']._serialized_start=70
-  _globals['_GETDAEMONREQUEST']._serialized_end=88
-  _globals['_GETDAEMONRESPONSE']._serialized_start=91
-  _globals['_GETDAEMONRESPONSE']._serialized_end=263
-  _globals['_DAEMONSERVICE']._serialized_start=265
-  _globals['_DAEMONSERVICE']._serialized_end=352
+  _globals['_GETDAEMONREQUEST']._serialized_start=126
+  _globals['_GETDAEMONREQUEST']._serialized_end=144
+  _globals['_GETDAEMONRESPONSE']._serialized_start=147
+  _globals['_GETDAEMONRESPONSE']._serialized_end=358
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=361
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=544
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=546
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=641
+  _globals['_AUDITEVENT']._serialized_start=644
+  _globals['_AUDITEVENT']._serialized_end=921
+  _globals['_VERIFYAUDITREQUEST']._serialized_start=923
+  _globals['_VERIFYAUDITREQUEST']._serialized_end=943
+  _globals['_VERIFYAUDITRESPONSE']._serialized_start=945
+  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1071
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1073
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1165
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1167
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1239
+  _globals['_RELOADINVENTORYREQUEST']._serialized_start=1241
+  _globals['_RELOADINVENTORYREQUEST']._serialized_end=1282
+  _globals['_RELOADINVENTORYRESPONSE']._serialized_start=1284
+  _globals['_RELOADINVENTORYRESPONSE']._serialized_end=1372
+  _globals['_INVENTORYCHANGE']._serialized_start=1375
+  _globals['_INVENTORYCHANGE']._serialized_end=1610
+  _globals['_INVENTORYCHANGE_KIND']._serialized_start=1487
+  _globals['_INVENTORYCHANGE_KIND']._serialized_end=1610
+  _globals['_DRAINREQUEST']._serialized_start=1612
+  _globals['_DRAINREQUEST']._serialized_end=1655
+  _globals['_DRAINRESPONSE']._serialized_start=1657
+  _globals['_DRAINRESPONSE']._serialized_end=1711
+  _globals['_DRAINSTATUS']._serialized_start=1714
+  _globals['_DRAINSTATUS']._serialized_end=1850
+  _globals['_DAEMONSERVICE']._serialized_start=1853
+  _globals['_DAEMONSERVICE']._serialized_end=2340
 # @@protoc_insertion_point(module_scope)

@@ -3,11 +3,22 @@
 isort:skip_file
 The daemon itself."""
 
+import belayd.v1.events_pb2
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
+import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import sys
 import typing
+
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
@@ -36,6 +47,7 @@ class GetDaemonResponse(google.protobuf.message.Message):
     BOARDS_FIELD_NUMBER: builtins.int
     PRINCIPAL_FIELD_NUMBER: builtins.int
     ROLE_FIELD_NUMBER: builtins.int
+    DRAIN_FIELD_NUMBER: builtins.int
     version: builtins.str
     """belayd's version."""
     host: builtins.str
@@ -52,6 +64,10 @@ class GetDaemonResponse(google.protobuf.message.Message):
     def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it started."""
 
+    @property
+    def drain(self) -> global___DrainStatus:
+        """Present while the daemon drains."""
+
     def __init__(
         self,
         *,
@@ -62,8 +78,444 @@ class GetDaemonResponse(google.protobuf.message.Message):
         boards: builtins.int = ...,
         principal: builtins.str = ...,
         role: builtins.str = ...,
+        drain: global___DrainStatus | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boards", b"boards", "host", b"host", "metrics_address", b"metrics_address", "principal", b"principal", "role", b"role", "start_time", b"start_time", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["drain", b"drain", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["boards", b"boards", "drain", b"drain", "host", b"host", "metrics_address", b"metrics_address", "principal", b"principal", "role", b"role", "start_time", b"start_time", "version", b"version"]) -> None: ...
 
 global___GetDaemonResponse = GetDaemonResponse
+
+@typing.final
+class ListAuditEventsRequest(google.protobuf.message.Message):
+    """Asks for audit records."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    BOARD_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """At most so many; 0 for 500, at most 1000."""
+    page_token: builtins.str
+    """An earlier response's next_page_token; the rest must be as it was then."""
+    board: builtins.str
+    """"boards/{board}": only of it, though it may have left the inventory; empty for all."""
+    principal: builtins.str
+    """Only of this principal; empty for all."""
+    @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The earliest; absent for no bound."""
+
+    @property
+    def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The first that is too late; absent for no bound."""
+
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        board: builtins.str = ...,
+        principal: builtins.str = ...,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "page_size", b"page_size", "page_token", b"page_token", "principal", b"principal", "since", b"since", "until", b"until"]) -> None: ...
+
+global___ListAuditEventsRequest = ListAuditEventsRequest
+
+@typing.final
+class ListAuditEventsResponse(google.protobuf.message.Message):
+    """Carries audit records."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AUDIT_EVENTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty when there are no more."""
+    @property
+    def audit_events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AuditEvent]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        audit_events: collections.abc.Iterable[global___AuditEvent] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["audit_events", b"audit_events", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListAuditEventsResponse = ListAuditEventsResponse
+
+@typing.final
+class AuditEvent(google.protobuf.message.Message):
+    """One thing that somebody did, or that happened by itself."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    PEER_FIELD_NUMBER: builtins.int
+    ACTION_FIELD_NUMBER: builtins.int
+    BOARD_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
+    CONTENT_SHA256_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    TOOK_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """Its number in the chain, from 1."""
+    principal: builtins.str
+    """Who, as authenticated; "(belayd)" for the daemon itself, "(nobody)" for who was not let in."""
+    role: builtins.str
+    """What they may do: viewer, user, operator or admin; empty where nobody called."""
+    peer: builtins.str
+    """Where they came from: unix, loopback, tls or open; empty where nobody called."""
+    action: builtins.str
+    """The RPC, such as "TaskService/RunTask", or what happened, such as "lease/expired"."""
+    board: builtins.str
+    """"boards/{board}"; empty where none is concerned."""
+    lease: builtins.str
+    """"leases/{lease}"; empty where none is concerned."""
+    content_sha256: builtins.bytes
+    """SHA-256 of the source that ran, or of the manifest that was deployed as sha256sum
+    would print it, by path; empty without any.
+    """
+    outcome: builtins.str
+    """ok, board_error, timeout, cancelled, transport_error or rejected."""
+    reason: builtins.str
+    """The error's reason, such as BOARD_LEASED; empty where there was none."""
+    detail: builtins.str
+    """What else there is to say: a lease's holder and reason, how many steps ended how."""
+    @property
+    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ended."""
+
+    @property
+    def took(self) -> google.protobuf.duration_pb2.Duration:
+        """How long it took; how long a lease was held."""
+
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        principal: builtins.str = ...,
+        role: builtins.str = ...,
+        peer: builtins.str = ...,
+        action: builtins.str = ...,
+        board: builtins.str = ...,
+        lease: builtins.str = ...,
+        content_sha256: builtins.bytes = ...,
+        outcome: builtins.str = ...,
+        reason: builtins.str = ...,
+        took: google.protobuf.duration_pb2.Duration | None = ...,
+        detail: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["time", b"time", "took", b"took"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["action", b"action", "board", b"board", "content_sha256", b"content_sha256", "detail", b"detail", "lease", b"lease", "number", b"number", "outcome", b"outcome", "peer", b"peer", "principal", b"principal", "reason", b"reason", "role", b"role", "time", b"time", "took", b"took"]) -> None: ...
+
+global___AuditEvent = AuditEvent
+
+@typing.final
+class VerifyAuditRequest(google.protobuf.message.Message):
+    """Asks whether the audit records are whole."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___VerifyAuditRequest = VerifyAuditRequest
+
+@typing.final
+class VerifyAuditResponse(google.protobuf.message.Message):
+    """Tells whether they are."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INTACT_FIELD_NUMBER: builtins.int
+    LAST_NUMBER_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
+    PRUNED_FIELD_NUMBER: builtins.int
+    HEAD_SHA256_FIELD_NUMBER: builtins.int
+    LOST_FIELD_NUMBER: builtins.int
+    intact: builtins.bool
+    """Whether all fit: nothing was changed, added, moved or taken out."""
+    last_number: builtins.int
+    """The number up to which they fit; 0 if not even the first does."""
+    records: builtins.int
+    """Records that were looked at."""
+    pruned: builtins.int
+    """Records up to last_number that are gone by the rules: too old, or too many of one principal."""
+    head_sha256: builtins.bytes
+    """The hash after last_number; a copy of it elsewhere proves later what was there."""
+    lost: builtins.int
+    """Records that could not be written since the daemon's start, as the disk was full."""
+    def __init__(
+        self,
+        *,
+        intact: builtins.bool = ...,
+        last_number: builtins.int = ...,
+        records: builtins.int = ...,
+        pruned: builtins.int = ...,
+        head_sha256: builtins.bytes = ...,
+        lost: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["head_sha256", b"head_sha256", "intact", b"intact", "last_number", b"last_number", "lost", b"lost", "pruned", b"pruned", "records", b"records"]) -> None: ...
+
+global___VerifyAuditResponse = VerifyAuditResponse
+
+@typing.final
+class WatchEventsRequest(google.protobuf.message.Message):
+    """Asks for what happens."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    OPERATIONS_FIELD_NUMBER: builtins.int
+    RECENT_FIELD_NUMBER: builtins.int
+    RECENT_ONLY_FIELD_NUMBER: builtins.int
+    board: builtins.str
+    """"boards/{board}": only of it; empty for all of the caller's."""
+    operations: builtins.bool
+    """Each call and run too, and the board's turns between READY and BUSY for it."""
+    recent: builtins.int
+    """How many of what happened last to send first, at most 1000; operations are not among it."""
+    recent_only: builtins.bool
+    """End after those."""
+    def __init__(
+        self,
+        *,
+        board: builtins.str = ...,
+        operations: builtins.bool = ...,
+        recent: builtins.int = ...,
+        recent_only: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "operations", b"operations", "recent", b"recent", "recent_only", b"recent_only"]) -> None: ...
+
+global___WatchEventsRequest = WatchEventsRequest
+
+@typing.final
+class WatchEventsResponse(google.protobuf.message.Message):
+    """Carries what happened."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    dropped: builtins.int
+    """How many were lost before these, as the caller read too slowly."""
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[belayd.v1.events_pb2.Event]:
+        """In the order in which it happened; may be empty in the first message, sent when watching begins."""
+
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[belayd.v1.events_pb2.Event] | None = ...,
+        dropped: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dropped", b"dropped", "events", b"events"]) -> None: ...
+
+global___WatchEventsResponse = WatchEventsResponse
+
+@typing.final
+class ReloadInventoryRequest(google.protobuf.message.Message):
+    """Asks to read the inventory again."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    dry_run: builtins.bool
+    """Only tell what would change."""
+    def __init__(
+        self,
+        *,
+        dry_run: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run"]) -> None: ...
+
+global___ReloadInventoryRequest = ReloadInventoryRequest
+
+@typing.final
+class ReloadInventoryResponse(google.protobuf.message.Message):
+    """Carries what a reload changed, or would."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___InventoryChange]:
+        """Boards by name, then adopt rules, then settings."""
+
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What is allowed in the file and yet deserves a look, with its line."""
+
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[global___InventoryChange] | None = ...,
+        warnings: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changes", b"changes", "warnings", b"warnings"]) -> None: ...
+
+global___ReloadInventoryResponse = ReloadInventoryResponse
+
+@typing.final
+class InventoryChange(google.protobuf.message.Message):
+    """One difference between two inventories."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Kind:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _KindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[InventoryChange._Kind.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: InventoryChange._Kind.ValueType  # 0
+        """Never sent."""
+        KIND_ADDED: InventoryChange._Kind.ValueType  # 1
+        """It is new."""
+        KIND_REMOVED: InventoryChange._Kind.ValueType  # 2
+        """It is gone; a board's lease is broken."""
+        KIND_REPLACED: InventoryChange._Kind.ValueType  # 3
+        """A board with another link, unique_id or way to attach; its lease is broken."""
+        KIND_CHANGED: InventoryChange._Kind.ValueType  # 4
+        """It goes on with what is new of it."""
+        KIND_NEEDS_RESTART: InventoryChange._Kind.ValueType  # 5
+        """It stays as it is until the daemon is restarted."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What becomes of something."""
+
+    KIND_UNSPECIFIED: InventoryChange.Kind.ValueType  # 0
+    """Never sent."""
+    KIND_ADDED: InventoryChange.Kind.ValueType  # 1
+    """It is new."""
+    KIND_REMOVED: InventoryChange.Kind.ValueType  # 2
+    """It is gone; a board's lease is broken."""
+    KIND_REPLACED: InventoryChange.Kind.ValueType  # 3
+    """A board with another link, unique_id or way to attach; its lease is broken."""
+    KIND_CHANGED: InventoryChange.Kind.ValueType  # 4
+    """It goes on with what is new of it."""
+    KIND_NEEDS_RESTART: InventoryChange.Kind.ValueType  # 5
+    """It stays as it is until the daemon is restarted."""
+
+    KIND_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    DETAILS_FIELD_NUMBER: builtins.int
+    HOLDER_FIELD_NUMBER: builtins.int
+    kind: global___InventoryChange.Kind.ValueType
+    """What becomes of it."""
+    key: builtins.str
+    """Where it stands in the inventory, such as "boards.pico-1" or "server.limits.idle"."""
+    holder: builtins.str
+    """Who loses the board's lease by it; empty for nobody."""
+    @property
+    def details(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What was and what is, such as "labels.rack: 2 -> 3"."""
+
+    def __init__(
+        self,
+        *,
+        kind: global___InventoryChange.Kind.ValueType = ...,
+        key: builtins.str = ...,
+        details: collections.abc.Iterable[builtins.str] | None = ...,
+        holder: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["details", b"details", "holder", b"holder", "key", b"key", "kind", b"kind"]) -> None: ...
+
+global___InventoryChange = InventoryChange
+
+@typing.final
+class DrainRequest(google.protobuf.message.Message):
+    """Asks to drain."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OFF_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    off: builtins.bool
+    """Take everything again."""
+    reason: builtins.str
+    """Why, for others to read."""
+    def __init__(
+        self,
+        *,
+        off: builtins.bool = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["off", b"off", "reason", b"reason"]) -> None: ...
+
+global___DrainRequest = DrainRequest
+
+@typing.final
+class DrainResponse(google.protobuf.message.Message):
+    """Carries how far the draining is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DRAIN_FIELD_NUMBER: builtins.int
+    @property
+    def drain(self) -> global___DrainStatus:
+        """Absent when the daemon does not drain any more."""
+
+    def __init__(
+        self,
+        *,
+        drain: global___DrainStatus | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["drain", b"drain"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["drain", b"drain"]) -> None: ...
+
+global___DrainResponse = DrainResponse
+
+@typing.final
+class DrainStatus(google.protobuf.message.Message):
+    """How far a draining is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    LEASES_FIELD_NUMBER: builtins.int
+    BOARDS_AT_WORK_FIELD_NUMBER: builtins.int
+    principal: builtins.str
+    """By whom."""
+    reason: builtins.str
+    """Why, as they said."""
+    leases: builtins.int
+    """How many leases live."""
+    boards_at_work: builtins.int
+    """How many boards have work, or are being cleaned after a lease."""
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        principal: builtins.str = ...,
+        reason: builtins.str = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        leases: builtins.int = ...,
+        boards_at_work: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["boards_at_work", b"boards_at_work", "leases", b"leases", "principal", b"principal", "reason", b"reason", "start_time", b"start_time"]) -> None: ...
+
+global___DrainStatus = DrainStatus

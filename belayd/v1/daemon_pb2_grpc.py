@@ -40,6 +40,31 @@ class DaemonServiceStub(object):
                 request_serializer=belayd_dot_v1_dot_daemon__pb2.GetDaemonRequest.SerializeToString,
                 response_deserializer=belayd_dot_v1_dot_daemon__pb2.GetDaemonResponse.FromString,
                 _registered_method=True)
+        self.ReloadInventory = channel.unary_unary(
+                '/belayd.v1.DaemonService/ReloadInventory',
+                request_serializer=belayd_dot_v1_dot_daemon__pb2.ReloadInventoryRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_daemon__pb2.ReloadInventoryResponse.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_stream(
+                '/belayd.v1.DaemonService/Drain',
+                request_serializer=belayd_dot_v1_dot_daemon__pb2.DrainRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_daemon__pb2.DrainResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/belayd.v1.DaemonService/ListAuditEvents',
+                request_serializer=belayd_dot_v1_dot_daemon__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_daemon__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.VerifyAudit = channel.unary_unary(
+                '/belayd.v1.DaemonService/VerifyAudit',
+                request_serializer=belayd_dot_v1_dot_daemon__pb2.VerifyAuditRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_daemon__pb2.VerifyAuditResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/belayd.v1.DaemonService/WatchEvents',
+                request_serializer=belayd_dot_v1_dot_daemon__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_daemon__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
 
 
 class DaemonServiceServicer(object):
@@ -53,6 +78,54 @@ class DaemonServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReloadInventory(self, request, context):
+        """Reads the inventory file again and applies what differs, or with `dry_run`
+        only tells it. Boards that do not differ, their leases and their jobs notice
+        nothing. A file with a mistake changes nothing: REQUEST_INVALID, whose fields
+        problem_1, problem_2, ... say what is wrong, each with file and line. For
+        operators of all boards.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """Lets the daemon take no new leases and no new work without a lease
+        (DRAINING), as before an upgrade; leases that live go on. Sends how far it
+        is, at once and after each change, and ends when nobody holds a board and
+        nothing runs. Leaving early changes nothing; `off` ends the draining, and so
+        does a restart. For administrators of all boards.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEvents(self, request, context):
+        """Returns who did what and what happened by itself, newest first, in pages. A
+        caller bounded to some boards gets the records of those; a page may then hold
+        fewer than asked for while there are more. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyAudit(self, request, context):
+        """Follows the chain of hashes through all audit records and tells whether it
+        holds. Takes some 10 s for a million records and delays nothing else. For
+        operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """Sends what happens to the caller's boards as it does, until the client
+        leaves. Whoever reads too slowly loses the oldest and is told how many.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DaemonServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +133,31 @@ def add_DaemonServiceServicer_to_server(servicer, server):
                     servicer.GetDaemon,
                     request_deserializer=belayd_dot_v1_dot_daemon__pb2.GetDaemonRequest.FromString,
                     response_serializer=belayd_dot_v1_dot_daemon__pb2.GetDaemonResponse.SerializeToString,
+            ),
+            'ReloadInventory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadInventory,
+                    request_deserializer=belayd_dot_v1_dot_daemon__pb2.ReloadInventoryRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_daemon__pb2.ReloadInventoryResponse.SerializeToString,
+            ),
+            'Drain': grpc.unary_stream_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=belayd_dot_v1_dot_daemon__pb2.DrainRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_daemon__pb2.DrainResponse.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=belayd_dot_v1_dot_daemon__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_daemon__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'VerifyAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyAudit,
+                    request_deserializer=belayd_dot_v1_dot_daemon__pb2.VerifyAuditRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_daemon__pb2.VerifyAuditResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=belayd_dot_v1_dot_daemon__pb2.WatchEventsRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_daemon__pb2.WatchEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +188,141 @@ class DaemonService(object):
             '/belayd.v1.DaemonService/GetDaemon',
             belayd_dot_v1_dot_daemon__pb2.GetDaemonRequest.SerializeToString,
             belayd_dot_v1_dot_daemon__pb2.GetDaemonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadInventory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DaemonService/ReloadInventory',
+            belayd_dot_v1_dot_daemon__pb2.ReloadInventoryRequest.SerializeToString,
+            belayd_dot_v1_dot_daemon__pb2.ReloadInventoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/belayd.v1.DaemonService/Drain',
+            belayd_dot_v1_dot_daemon__pb2.DrainRequest.SerializeToString,
+            belayd_dot_v1_dot_daemon__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DaemonService/ListAuditEvents',
+            belayd_dot_v1_dot_daemon__pb2.ListAuditEventsRequest.SerializeToString,
+            belayd_dot_v1_dot_daemon__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DaemonService/VerifyAudit',
+            belayd_dot_v1_dot_daemon__pb2.VerifyAuditRequest.SerializeToString,
+            belayd_dot_v1_dot_daemon__pb2.VerifyAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/belayd.v1.DaemonService/WatchEvents',
+            belayd_dot_v1_dot_daemon__pb2.WatchEventsRequest.SerializeToString,
+            belayd_dot_v1_dot_daemon__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

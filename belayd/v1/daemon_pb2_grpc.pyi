@@ -27,6 +27,54 @@ class DaemonServiceStub:
     ]
     """Returns what the daemon is and who the caller is to it."""
 
+    ReloadInventory: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.daemon_pb2.ReloadInventoryRequest,
+        belayd.v1.daemon_pb2.ReloadInventoryResponse,
+    ]
+    """Reads the inventory file again and applies what differs, or with `dry_run`
+    only tells it. Boards that do not differ, their leases and their jobs notice
+    nothing. A file with a mistake changes nothing: REQUEST_INVALID, whose fields
+    problem_1, problem_2, ... say what is wrong, each with file and line. For
+    operators of all boards.
+    """
+
+    Drain: grpc.UnaryStreamMultiCallable[
+        belayd.v1.daemon_pb2.DrainRequest,
+        belayd.v1.daemon_pb2.DrainResponse,
+    ]
+    """Lets the daemon take no new leases and no new work without a lease
+    (DRAINING), as before an upgrade; leases that live go on. Sends how far it
+    is, at once and after each change, and ends when nobody holds a board and
+    nothing runs. Leaving early changes nothing; `off` ends the draining, and so
+    does a restart. For administrators of all boards.
+    """
+
+    ListAuditEvents: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.daemon_pb2.ListAuditEventsRequest,
+        belayd.v1.daemon_pb2.ListAuditEventsResponse,
+    ]
+    """Returns who did what and what happened by itself, newest first, in pages. A
+    caller bounded to some boards gets the records of those; a page may then hold
+    fewer than asked for while there are more. For operators.
+    """
+
+    VerifyAudit: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.daemon_pb2.VerifyAuditRequest,
+        belayd.v1.daemon_pb2.VerifyAuditResponse,
+    ]
+    """Follows the chain of hashes through all audit records and tells whether it
+    holds. Takes some 10 s for a million records and delays nothing else. For
+    operators.
+    """
+
+    WatchEvents: grpc.UnaryStreamMultiCallable[
+        belayd.v1.daemon_pb2.WatchEventsRequest,
+        belayd.v1.daemon_pb2.WatchEventsResponse,
+    ]
+    """Sends what happens to the caller's boards as it does, until the client
+    leaves. Whoever reads too slowly loses the oldest and is told how many.
+    """
+
 class DaemonServiceAsyncStub:
     """Tells about the daemon."""
 
@@ -35,6 +83,54 @@ class DaemonServiceAsyncStub:
         belayd.v1.daemon_pb2.GetDaemonResponse,
     ]
     """Returns what the daemon is and who the caller is to it."""
+
+    ReloadInventory: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.daemon_pb2.ReloadInventoryRequest,
+        belayd.v1.daemon_pb2.ReloadInventoryResponse,
+    ]
+    """Reads the inventory file again and applies what differs, or with `dry_run`
+    only tells it. Boards that do not differ, their leases and their jobs notice
+    nothing. A file with a mistake changes nothing: REQUEST_INVALID, whose fields
+    problem_1, problem_2, ... say what is wrong, each with file and line. For
+    operators of all boards.
+    """
+
+    Drain: grpc.aio.UnaryStreamMultiCallable[
+        belayd.v1.daemon_pb2.DrainRequest,
+        belayd.v1.daemon_pb2.DrainResponse,
+    ]
+    """Lets the daemon take no new leases and no new work without a lease
+    (DRAINING), as before an upgrade; leases that live go on. Sends how far it
+    is, at once and after each change, and ends when nobody holds a board and
+    nothing runs. Leaving early changes nothing; `off` ends the draining, and so
+    does a restart. For administrators of all boards.
+    """
+
+    ListAuditEvents: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.daemon_pb2.ListAuditEventsRequest,
+        belayd.v1.daemon_pb2.ListAuditEventsResponse,
+    ]
+    """Returns who did what and what happened by itself, newest first, in pages. A
+    caller bounded to some boards gets the records of those; a page may then hold
+    fewer than asked for while there are more. For operators.
+    """
+
+    VerifyAudit: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.daemon_pb2.VerifyAuditRequest,
+        belayd.v1.daemon_pb2.VerifyAuditResponse,
+    ]
+    """Follows the chain of hashes through all audit records and tells whether it
+    holds. Takes some 10 s for a million records and delays nothing else. For
+    operators.
+    """
+
+    WatchEvents: grpc.aio.UnaryStreamMultiCallable[
+        belayd.v1.daemon_pb2.WatchEventsRequest,
+        belayd.v1.daemon_pb2.WatchEventsResponse,
+    ]
+    """Sends what happens to the caller's boards as it does, until the client
+    leaves. Whoever reads too slowly loses the oldest and is told how many.
+    """
 
 class DaemonServiceServicer(metaclass=abc.ABCMeta):
     """Tells about the daemon."""
@@ -46,5 +142,63 @@ class DaemonServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[belayd.v1.daemon_pb2.GetDaemonResponse, collections.abc.Awaitable[belayd.v1.daemon_pb2.GetDaemonResponse]]:
         """Returns what the daemon is and who the caller is to it."""
+
+    @abc.abstractmethod
+    def ReloadInventory(
+        self,
+        request: belayd.v1.daemon_pb2.ReloadInventoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.daemon_pb2.ReloadInventoryResponse, collections.abc.Awaitable[belayd.v1.daemon_pb2.ReloadInventoryResponse]]:
+        """Reads the inventory file again and applies what differs, or with `dry_run`
+        only tells it. Boards that do not differ, their leases and their jobs notice
+        nothing. A file with a mistake changes nothing: REQUEST_INVALID, whose fields
+        problem_1, problem_2, ... say what is wrong, each with file and line. For
+        operators of all boards.
+        """
+
+    @abc.abstractmethod
+    def Drain(
+        self,
+        request: belayd.v1.daemon_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[belayd.v1.daemon_pb2.DrainResponse], collections.abc.AsyncIterator[belayd.v1.daemon_pb2.DrainResponse]]:
+        """Lets the daemon take no new leases and no new work without a lease
+        (DRAINING), as before an upgrade; leases that live go on. Sends how far it
+        is, at once and after each change, and ends when nobody holds a board and
+        nothing runs. Leaving early changes nothing; `off` ends the draining, and so
+        does a restart. For administrators of all boards.
+        """
+
+    @abc.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: belayd.v1.daemon_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.daemon_pb2.ListAuditEventsResponse, collections.abc.Awaitable[belayd.v1.daemon_pb2.ListAuditEventsResponse]]:
+        """Returns who did what and what happened by itself, newest first, in pages. A
+        caller bounded to some boards gets the records of those; a page may then hold
+        fewer than asked for while there are more. For operators.
+        """
+
+    @abc.abstractmethod
+    def VerifyAudit(
+        self,
+        request: belayd.v1.daemon_pb2.VerifyAuditRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.daemon_pb2.VerifyAuditResponse, collections.abc.Awaitable[belayd.v1.daemon_pb2.VerifyAuditResponse]]:
+        """Follows the chain of hashes through all audit records and tells whether it
+        holds. Takes some 10 s for a million records and delays nothing else. For
+        operators.
+        """
+
+    @abc.abstractmethod
+    def WatchEvents(
+        self,
+        request: belayd.v1.daemon_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[belayd.v1.daemon_pb2.WatchEventsResponse], collections.abc.AsyncIterator[belayd.v1.daemon_pb2.WatchEventsResponse]]:
+        """Sends what happens to the caller's boards as it does, until the client
+        leaves. Whoever reads too slowly loses the oldest and is told how many.
+        """
 
 def add_DaemonServiceServicer_to_server(servicer: DaemonServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -26,39 +26,47 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x65layd/v1/leases.proto\x12\tbelayd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x01\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62oard\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x04\x12\x30\n\x0c\x61\x63quire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb5\x01\n\x13\x41\x63quireLeaseRequest\x12\x0f\n\x05\x62oard\x18\x01 \x01(\tH\x00\x12\x12\n\x08selector\x18\x02 \x01(\tH\x00\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\tB\x08\n\x06target\"t\n\x14\x41\x63quireLeaseResponse\x12(\n\x06queued\x18\x01 \x01(\x0b\x32\x16.belayd.v1.LeaseQueuedH\x00\x12*\n\x07granted\x18\x02 \x01(\x0b\x32\x17.belayd.v1.LeaseGrantedH\x00\x42\x06\n\x04step\"\x1f\n\x0bLeaseQueued\x12\x10\n\x08position\x18\x01 \x01(\r\">\n\x0cLeaseGranted\x12\x1f\n\x05lease\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Lease\x12\r\n\x05token\x18\x02 \x01(\t\"P\n\x11RenewLeaseRequest\x12\x13\n\x0blease_token\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x12RenewLeaseResponse\x12\x1f\n\x05lease\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Lease\"*\n\x13ReleaseLeaseRequest\x12\x13\n\x0blease_token\x18\x01 \x01(\t\"\x16\n\x14ReleaseLeaseResponse\"\x1f\n\x0fGetLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x10GetLeaseResponse\x12\x1f\n\x05lease\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Lease\":\n\x11ListLeasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x12ListLeasesResponse\x12 \n\x06leases\x18\x01 \x03(\x0b\x32\x10.belayd.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x8d\x03\n\x0cLeaseService\x12Q\n\x0c\x41\x63quireLease\x12\x1e.belayd.v1.AcquireLeaseRequest\x1a\x1f.belayd.v1.AcquireLeaseResponse0\x01\x12I\n\nRenewLease\x12\x1c.belayd.v1.RenewLeaseRequest\x1a\x1d.belayd.v1.RenewLeaseResponse\x12O\n\x0cReleaseLease\x12\x1e.belayd.v1.ReleaseLeaseRequest\x1a\x1f.belayd.v1.ReleaseLeaseResponse\x12\x43\n\x08GetLease\x12\x1a.belayd.v1.GetLeaseRequest\x1a\x1b.belayd.v1.GetLeaseResponse\x12I\n\nListLeases\x12\x1c.belayd.v1.ListLeasesRequest\x1a\x1d.belayd.v1.ListLeasesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x65layd/v1/leases.proto\x12\tbelayd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x02\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62oard\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x04\x12\x30\n\x0c\x61\x63quire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x06notice\x18\t \x01(\x0b\x32\x16.belayd.v1.BreakNotice\"W\n\x0b\x42reakNotice\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe1\x01\n\x13\x41\x63quireLeaseRequest\x12\x0f\n\x05\x62oard\x18\x01 \x01(\tH\x00\x12\x12\n\x08selector\x18\x02 \x01(\tH\x00\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12*\n\x08priority\x18\x07 \x01(\x0e\x32\x18.belayd.v1.LeasePriorityB\x08\n\x06target\"t\n\x14\x41\x63quireLeaseResponse\x12(\n\x06queued\x18\x01 \x01(\x0b\x32\x16.belayd.v1.LeaseQueuedH\x00\x12*\n\x07granted\x18\x02 \x01(\x0b\x32\x17.belayd.v1.LeaseGrantedH\x00\x42\x06\n\x04step\"\x1f\n\x0bLeaseQueued\x12\x10\n\x08position\x18\x01 \x01(\r\">\n\x0cLeaseGranted\x12\x1f\n\x05lease\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Lease\x12\r\n\x05token\x18\x02 \x01(\t\"P\n\x11RenewLeaseRequest\x12\x13\n\x0blease_token\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x12RenewLeaseResponse\x12\x1f\n\x05lease\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Lease\"*\n\x13ReleaseLeaseRequest\x12\x13\n\x0blease_token\x18\x01 \x01(\t\"\x16\n\x14ReleaseLeaseResponse\"\\\n\x11\x42reakLeaseRequest\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x12\x42reakLeaseResponse\x12\x1f\n\x05lease\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Lease\"\x1f\n\x0fGetLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x10GetLeaseResponse\x12\x1f\n\x05lease\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Lease\":\n\x11ListLeasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x12ListLeasesResponse\x12 \n\x06leases\x18\x01 \x03(\x0b\x32\x10.belayd.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*{\n\rLeasePriority\x12\x1e\n\x1aLEASE_PRIORITY_UNSPECIFIED\x10\x00\x12\x16\n\x12LEASE_PRIORITY_LOW\x10\x01\x12\x19\n\x15LEASE_PRIORITY_NORMAL\x10\x02\x12\x17\n\x13LEASE_PRIORITY_HIGH\x10\x03\x32\xd8\x03\n\x0cLeaseService\x12Q\n\x0c\x41\x63quireLease\x12\x1e.belayd.v1.AcquireLeaseRequest\x1a\x1f.belayd.v1.AcquireLeaseResponse0\x01\x12I\n\nRenewLease\x12\x1c.belayd.v1.RenewLeaseRequest\x1a\x1d.belayd.v1.RenewLeaseResponse\x12O\n\x0cReleaseLease\x12\x1e.belayd.v1.ReleaseLeaseRequest\x1a\x1f.belayd.v1.ReleaseLeaseResponse\x12I\n\nBreakLease\x12\x1c.belayd.v1.BreakLeaseRequest\x1a\x1d.belayd.v1.BreakLeaseResponse\x12\x43\n\x08GetLease\x12\x1a.belayd.v1.GetLeaseRequest\x1a\x1b.belayd.v1.GetLeaseResponse\x12I\n\nListLeases\x12\x1c.belayd.v1.ListLeasesRequest\x1a\x1d.belayd.v1.ListLeasesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'belayd.v1.leases_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LEASEPRIORITY']._serialized_start=1480
+  _globals['_LEASEPRIORITY']._serialized_end=1603
   _globals['_LEASE']._serialized_start=103
-  _globals['_LEASE']._serialized_end=325
-  _globals['_ACQUIRELEASEREQUEST']._serialized_start=328
-  _globals['_ACQUIRELEASEREQUEST']._serialized_end=509
-  _globals['_ACQUIRELEASERESPONSE']._serialized_start=511
-  _globals['_ACQUIRELEASERESPONSE']._serialized_end=627
-  _globals['_LEASEQUEUED']._serialized_start=629
-  _globals['_LEASEQUEUED']._serialized_end=660
-  _globals['_LEASEGRANTED']._serialized_start=662
-  _globals['_LEASEGRANTED']._serialized_end=724
-  _globals['_RENEWLEASEREQUEST']._serialized_start=726
-  _globals['_RENEWLEASEREQUEST']._serialized_end=806
-  _globals['_RENEWLEASERESPONSE']._serialized_start=808
-  _globals['_RENEWLEASERESPONSE']._serialized_end=861
-  _globals['_RELEASELEASEREQUEST']._serialized_start=863
-  _globals['_RELEASELEASEREQUEST']._serialized_end=905
-  _globals['_RELEASELEASERESPONSE']._serialized_start=907
-  _globals['_RELEASELEASERESPONSE']._serialized_end=929
-  _globals['_GETLEASEREQUEST']._serialized_start=931
-  _globals['_GETLEASEREQUEST']._serialized_end=962
-  _globals['_GETLEASERESPONSE']._serialized_start=964
-  _globals['_GETLEASERESPONSE']._serialized_end=1015
-  _globals['_LISTLEASESREQUEST']._serialized_start=1017
-  _globals['_LISTLEASESREQUEST']._serialized_end=1075
-  _globals['_LISTLEASESRESPONSE']._serialized_start=1077
-  _globals['_LISTLEASESRESPONSE']._serialized_end=1156
-  _globals['_LEASESERVICE']._serialized_start=1159
-  _globals['_LEASESERVICE']._serialized_end=1556
+  _globals['_LEASE']._serialized_end=365
+  _globals['_BREAKNOTICE']._serialized_start=367
+  _globals['_BREAKNOTICE']._serialized_end=454
+  _globals['_ACQUIRELEASEREQUEST']._serialized_start=457
+  _globals['_ACQUIRELEASEREQUEST']._serialized_end=682
+  _globals['_ACQUIRELEASERESPONSE']._serialized_start=684
+  _globals['_ACQUIRELEASERESPONSE']._serialized_end=800
+  _globals['_LEASEQUEUED']._serialized_start=802
+  _globals['_LEASEQUEUED']._serialized_end=833
+  _globals['_LEASEGRANTED']._serialized_start=835
+  _globals['_LEASEGRANTED']._serialized_end=897
+  _globals['_RENEWLEASEREQUEST']._serialized_start=899
+  _globals['_RENEWLEASEREQUEST']._serialized_end=979
+  _globals['_RENEWLEASERESPONSE']._serialized_start=981
+  _globals['_RENEWLEASERESPONSE']._serialized_end=1034
+  _globals['_RELEASELEASEREQUEST']._serialized_start=1036
+  _globals['_RELEASELEASEREQUEST']._serialized_end=1078
+  _globals['_RELEASELEASERESPONSE']._serialized_start=1080
+  _globals['_RELEASELEASERESPONSE']._serialized_end=1102
+  _globals['_BREAKLEASEREQUEST']._serialized_start=1104
+  _globals['_BREAKLEASEREQUEST']._serialized_end=1196
+  _globals['_BREAKLEASERESPONSE']._serialized_start=1198
+  _globals['_BREAKLEASERESPONSE']._serialized_end=1251
+  _globals['_GETLEASEREQUEST']._serialized_start=1253
+  _globals['_GETLEASEREQUEST']._serialized_end=1284
+  _globals['_GETLEASERESPONSE']._serialized_start=1286
+  _globals['_GETLEASERESPONSE']._serialized_end=1337
+  _globals['_LISTLEASESREQUEST']._serialized_start=1339
+  _globals['_LISTLEASESREQUEST']._serialized_end=1397
+  _globals['_LISTLEASESRESPONSE']._serialized_start=1399
+  _globals['_LISTLEASESRESPONSE']._serialized_end=1478
+  _globals['_LEASESERVICE']._serialized_start=1606
+  _globals['_LEASESERVICE']._serialized_end=2078
 # @@protoc_insertion_point(module_scope)

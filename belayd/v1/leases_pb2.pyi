@@ -8,11 +8,46 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _LeasePriority:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _LeasePriorityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LeasePriority.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    LEASE_PRIORITY_UNSPECIFIED: _LeasePriority.ValueType  # 0
+    """As NORMAL."""
+    LEASE_PRIORITY_LOW: _LeasePriority.ValueType  # 1
+    """After all others: work that can wait, such as nightly runs."""
+    LEASE_PRIORITY_NORMAL: _LeasePriority.ValueType  # 2
+    """First come, first served."""
+    LEASE_PRIORITY_HIGH: _LeasePriority.ValueType  # 3
+    """Before all others. For operators."""
+
+class LeasePriority(_LeasePriority, metaclass=_LeasePriorityEnumTypeWrapper):
+    """Who goes first among those who wait for a board."""
+
+LEASE_PRIORITY_UNSPECIFIED: LeasePriority.ValueType  # 0
+"""As NORMAL."""
+LEASE_PRIORITY_LOW: LeasePriority.ValueType  # 1
+"""After all others: work that can wait, such as nightly runs."""
+LEASE_PRIORITY_NORMAL: LeasePriority.ValueType  # 2
+"""First come, first served."""
+LEASE_PRIORITY_HIGH: LeasePriority.ValueType  # 3
+"""Before all others. For operators."""
+global___LeasePriority = LeasePriority
 
 @typing.final
 class Lease(google.protobuf.message.Message):
@@ -28,6 +63,7 @@ class Lease(google.protobuf.message.Message):
     ACQUIRE_TIME_FIELD_NUMBER: builtins.int
     EXPIRE_TIME_FIELD_NUMBER: builtins.int
     TTL_FIELD_NUMBER: builtins.int
+    NOTICE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """"leases/{lease}"."""
     board: builtins.str
@@ -50,6 +86,10 @@ class Lease(google.protobuf.message.Message):
     def ttl(self) -> google.protobuf.duration_pb2.Duration:
         """How far a renewal moves the expiry unless it says otherwise."""
 
+    @property
+    def notice(self) -> global___BreakNotice:
+        """Set when an operator will end it; expire_time is then no later than that."""
+
     def __init__(
         self,
         *,
@@ -61,11 +101,41 @@ class Lease(google.protobuf.message.Message):
         acquire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         ttl: google.protobuf.duration_pb2.Duration | None = ...,
+        notice: global___BreakNotice | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["acquire_time", b"acquire_time", "expire_time", b"expire_time", "ttl", b"ttl"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acquire_time", b"acquire_time", "board", b"board", "expire_time", b"expire_time", "fence", b"fence", "holder", b"holder", "name", b"name", "reason", b"reason", "ttl", b"ttl"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["acquire_time", b"acquire_time", "expire_time", b"expire_time", "notice", b"notice", "ttl", b"ttl"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acquire_time", b"acquire_time", "board", b"board", "expire_time", b"expire_time", "fence", b"fence", "holder", b"holder", "name", b"name", "notice", b"notice", "reason", b"reason", "ttl", b"ttl"]) -> None: ...
 
 global___Lease = Lease
+
+@typing.final
+class BreakNotice(google.protobuf.message.Message):
+    """Says that a lease will be ended against its holder's will."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BY_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    by: builtins.str
+    """Who does it."""
+    reason: builtins.str
+    """Why."""
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        by: builtins.str = ...,
+        reason: builtins.str = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["end_time", b"end_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "end_time", b"end_time", "reason", b"reason"]) -> None: ...
+
+global___BreakNotice = BreakNotice
 
 @typing.final
 class AcquireLeaseRequest(google.protobuf.message.Message):
@@ -79,6 +149,7 @@ class AcquireLeaseRequest(google.protobuf.message.Message):
     WAIT_FIELD_NUMBER: builtins.int
     HOLDER_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     board: builtins.str
     """"boards/{board}"."""
     selector: builtins.str
@@ -87,6 +158,8 @@ class AcquireLeaseRequest(google.protobuf.message.Message):
     """Who will hold it, for others to read, such as "ann@desk"; at most 128 characters."""
     reason: builtins.str
     """Why, for others to read; at most 256 characters."""
+    priority: global___LeasePriority.ValueType
+    """Before whom to be served."""
     @property
     def ttl(self) -> google.protobuf.duration_pb2.Duration:
         """From 1 s to the inventory's limits.max_hold; absent for 10 min."""
@@ -104,9 +177,10 @@ class AcquireLeaseRequest(google.protobuf.message.Message):
         wait: google.protobuf.duration_pb2.Duration | None = ...,
         holder: builtins.str = ...,
         reason: builtins.str = ...,
+        priority: global___LeasePriority.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["board", b"board", "selector", b"selector", "target", b"target", "ttl", b"ttl", "wait", b"wait"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["board", b"board", "holder", b"holder", "reason", b"reason", "selector", b"selector", "target", b"target", "ttl", b"ttl", "wait", b"wait"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "holder", b"holder", "priority", b"priority", "reason", b"reason", "selector", b"selector", "target", b"target", "ttl", b"ttl", "wait", b"wait"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["board", "selector"] | None: ...
 
 global___AcquireLeaseRequest = AcquireLeaseRequest
@@ -257,6 +331,56 @@ class ReleaseLeaseResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 global___ReleaseLeaseResponse = ReleaseLeaseResponse
+
+@typing.final
+class BreakLeaseRequest(google.protobuf.message.Message):
+    """Asks to end somebody's lease."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    GRACE_FIELD_NUMBER: builtins.int
+    board: builtins.str
+    """"boards/{board}"."""
+    reason: builtins.str
+    """Why, for the holder to read; needed, at most 256 characters."""
+    @property
+    def grace(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the holder may still use the board; absent ends it now. At most 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        board: builtins.str = ...,
+        reason: builtins.str = ...,
+        grace: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["grace", b"grace"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "grace", b"grace", "reason", b"reason"]) -> None: ...
+
+global___BreakLeaseRequest = BreakLeaseRequest
+
+@typing.final
+class BreakLeaseResponse(google.protobuf.message.Message):
+    """Carries the lease that ends."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: builtins.int
+    @property
+    def lease(self) -> global___Lease:
+        """As it was, or with its notice."""
+
+    def __init__(
+        self,
+        *,
+        lease: global___Lease | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease"]) -> None: ...
+
+global___BreakLeaseResponse = BreakLeaseResponse
 
 @typing.final
 class GetLeaseRequest(google.protobuf.message.Message):

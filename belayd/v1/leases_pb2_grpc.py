@@ -50,6 +50,11 @@ class LeaseServiceStub(object):
                 request_serializer=belayd_dot_v1_dot_leases__pb2.ReleaseLeaseRequest.SerializeToString,
                 response_deserializer=belayd_dot_v1_dot_leases__pb2.ReleaseLeaseResponse.FromString,
                 _registered_method=True)
+        self.BreakLease = channel.unary_unary(
+                '/belayd.v1.LeaseService/BreakLease',
+                request_serializer=belayd_dot_v1_dot_leases__pb2.BreakLeaseRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_leases__pb2.BreakLeaseResponse.FromString,
+                _registered_method=True)
         self.GetLease = channel.unary_unary(
                 '/belayd.v1.LeaseService/GetLease',
                 request_serializer=belayd_dot_v1_dot_leases__pb2.GetLeaseRequest.SerializeToString,
@@ -93,6 +98,16 @@ class LeaseServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BreakLease(self, request, context):
+        """Ends somebody's lease against their will, at once or after a grace in which
+        the holder has notice and can renew no further. What runs under it then is
+        interrupted, its streams end with LEASE_BROKEN, the board is cleaned and goes
+        to who waits next. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetLease(self, request, context):
         """Returns one lease, without its secret.
         """
@@ -124,6 +139,11 @@ def add_LeaseServiceServicer_to_server(servicer, server):
                     servicer.ReleaseLease,
                     request_deserializer=belayd_dot_v1_dot_leases__pb2.ReleaseLeaseRequest.FromString,
                     response_serializer=belayd_dot_v1_dot_leases__pb2.ReleaseLeaseResponse.SerializeToString,
+            ),
+            'BreakLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.BreakLease,
+                    request_deserializer=belayd_dot_v1_dot_leases__pb2.BreakLeaseRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_leases__pb2.BreakLeaseResponse.SerializeToString,
             ),
             'GetLease': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLease,
@@ -218,6 +238,33 @@ class LeaseService(object):
             '/belayd.v1.LeaseService/ReleaseLease',
             belayd_dot_v1_dot_leases__pb2.ReleaseLeaseRequest.SerializeToString,
             belayd_dot_v1_dot_leases__pb2.ReleaseLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BreakLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.LeaseService/BreakLease',
+            belayd_dot_v1_dot_leases__pb2.BreakLeaseRequest.SerializeToString,
+            belayd_dot_v1_dot_leases__pb2.BreakLeaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

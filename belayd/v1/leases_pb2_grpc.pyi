@@ -47,6 +47,16 @@ class LeaseServiceStub:
     goes to who waits next. Repeating it gives LEASE_NOT_FOUND.
     """
 
+    BreakLease: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.leases_pb2.BreakLeaseRequest,
+        belayd.v1.leases_pb2.BreakLeaseResponse,
+    ]
+    """Ends somebody's lease against their will, at once or after a grace in which
+    the holder has notice and can renew no further. What runs under it then is
+    interrupted, its streams end with LEASE_BROKEN, the board is cleaned and goes
+    to who waits next. For operators.
+    """
+
     GetLease: grpc.UnaryUnaryMultiCallable[
         belayd.v1.leases_pb2.GetLeaseRequest,
         belayd.v1.leases_pb2.GetLeaseResponse,
@@ -86,6 +96,16 @@ class LeaseServiceAsyncStub:
     ]
     """Ends a lease. What runs under it is interrupted, the board is cleaned and
     goes to who waits next. Repeating it gives LEASE_NOT_FOUND.
+    """
+
+    BreakLease: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.leases_pb2.BreakLeaseRequest,
+        belayd.v1.leases_pb2.BreakLeaseResponse,
+    ]
+    """Ends somebody's lease against their will, at once or after a grace in which
+    the holder has notice and can renew no further. What runs under it then is
+    interrupted, its streams end with LEASE_BROKEN, the board is cleaned and goes
+    to who waits next. For operators.
     """
 
     GetLease: grpc.aio.UnaryUnaryMultiCallable[
@@ -133,6 +153,18 @@ class LeaseServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[belayd.v1.leases_pb2.ReleaseLeaseResponse, collections.abc.Awaitable[belayd.v1.leases_pb2.ReleaseLeaseResponse]]:
         """Ends a lease. What runs under it is interrupted, the board is cleaned and
         goes to who waits next. Repeating it gives LEASE_NOT_FOUND.
+        """
+
+    @abc.abstractmethod
+    def BreakLease(
+        self,
+        request: belayd.v1.leases_pb2.BreakLeaseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.leases_pb2.BreakLeaseResponse, collections.abc.Awaitable[belayd.v1.leases_pb2.BreakLeaseResponse]]:
+        """Ends somebody's lease against their will, at once or after a grace in which
+        the holder has notice and can renew no further. What runs under it then is
+        interrupted, its streams end with LEASE_BROKEN, the board is cleaned and goes
+        to who waits next. For operators.
         """
 
     @abc.abstractmethod

@@ -9,10 +9,58 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _RunState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RunStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RunState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
+    """Never sent."""
+    RUN_STATE_QUEUED: _RunState.ValueType  # 1
+    """In its board's queue."""
+    RUN_STATE_RUNNING: _RunState.ValueType  # 2
+    """On its board."""
+    RUN_STATE_SUCCEEDED: _RunState.ValueType  # 3
+    """Ended, with a value."""
+    RUN_STATE_RAISED: _RunState.ValueType  # 4
+    """Ended by what its code raised."""
+    RUN_STATE_FAILED: _RunState.ValueType  # 5
+    """Ended by an error: cancelled, timed out, its lease ended, the board lost."""
+    RUN_STATE_LOST: _RunState.ValueType  # 6
+    """It had not ended when the daemon was killed; what it did after is unknown."""
+
+class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
+    """Where a detached run is in its life."""
+
+RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
+"""Never sent."""
+RUN_STATE_QUEUED: RunState.ValueType  # 1
+"""In its board's queue."""
+RUN_STATE_RUNNING: RunState.ValueType  # 2
+"""On its board."""
+RUN_STATE_SUCCEEDED: RunState.ValueType  # 3
+"""Ended, with a value."""
+RUN_STATE_RAISED: RunState.ValueType  # 4
+"""Ended by what its code raised."""
+RUN_STATE_FAILED: RunState.ValueType  # 5
+"""Ended by an error: cancelled, timed out, its lease ended, the board lost."""
+RUN_STATE_LOST: RunState.ValueType  # 6
+"""It had not ended when the daemon was killed; what it did after is unknown."""
+global___RunState = RunState
 
 @typing.final
 class RunTaskRequest(google.protobuf.message.Message):
@@ -274,15 +322,20 @@ class ConverseStep(google.protobuf.message.Message):
 
     @property
     def cancel(self) -> global___CancelStep:
-        """Cancels the step with this id: one that runs is interrupted, one that
-        waits never runs; too late for one that is on its way to the board behind
-        another. Itself gets no answer.
+        """Cancels the step with this id. One that runs is interrupted, alone: those
+        behind it run then. One whose turn has not come never runs. Both end with
+        RUN_CANCELLED. Too late for one that is on its way to the board behind
+        another: its result tells what happened. Itself gets no answer.
         """
 
     @property
     def iterate(self) -> global___Iteration:
         """Calls a function and pushes what its result yields, as far as credit allows.
-        The board is busy with it until it ends.
+        When credit is out the generator waits on the board, which does other steps
+        and other callers' work until the next order comes; what that allows has its
+        turn behind the steps that were sent before the order. A restart of the board
+        takes it away: the next order then ends it with TRANSPORT_LOST. It is closed
+        when the stream ends or it is cancelled. At most 1000 in a stream.
         """
 
     @property
@@ -292,7 +345,8 @@ class ConverseStep(google.protobuf.message.Message):
     @property
     def timeout(self) -> google.protobuf.duration_pb2.Duration:
         """How long queueing and running may take; absent for no limit. A step that has
-        one goes to the board by itself.
+        one goes to the board by itself. For an iteration it is the time of all its
+        turns together, queued and running; while it waits for an order it stands still.
         """
 
     def __init__(
@@ -387,7 +441,7 @@ global___Iteration = Iteration
 
 @typing.final
 class IterationOrder(google.protobuf.message.Message):
-    """What a caller wants of a running iteration."""
+    """What a caller wants of an iteration that has not ended."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -398,11 +452,15 @@ class IterationOrder(google.protobuf.message.Message):
     """So many more items may come. The end comes only while credit is left."""
     @property
     def send(self) -> belayd.v1.values_pb2.Value:
-        """Send this into the generator, once what was allowed has come; one more item may come."""
+        """Send this into the generator, once what was allowed has come; one more item may
+        come. At most 1000 of them, or 1 MiB, may wait.
+        """
 
     @property
     def close(self) -> global___CloseIteration:
-        """Close the generator, once what was allowed has come; its finally clauses run."""
+        """Close the generator, once what the board was told to push has come, at most 64
+        items, and what was to be sent was sent; its finally clauses run.
+        """
 
     def __init__(
         self,
@@ -575,3 +633,413 @@ class CallTaskResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["output", b"output", "output_dropped_bytes", b"output_dropped_bytes", "result", b"result"]) -> None: ...
 
 global___CallTaskResponse = CallTaskResponse
+
+@typing.final
+class StartRunRequest(google.protobuf.message.Message):
+    """Asks for a detached run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    EXPRESSION_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    RELEASE_LEASE_FIELD_NUMBER: builtins.int
+    board: builtins.str
+    """"boards/{board}"."""
+    lease_token: builtins.str
+    """The caller's lease, if it holds one."""
+    source: builtins.str
+    """Statements; their result is None. At most 1 MiB."""
+    expression: builtins.str
+    """One expression; its value is the result. At most 64 KiB."""
+    release_lease: builtins.bool
+    """Whether the lease ends with the run, whichever way that ends."""
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long queueing and running may take; absent for no limit. The RPC's own deadline is none."""
+
+    def __init__(
+        self,
+        *,
+        board: builtins.str = ...,
+        lease_token: builtins.str = ...,
+        source: builtins.str = ...,
+        expression: builtins.str = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        release_lease: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["code", b"code", "expression", b"expression", "source", b"source", "timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "code", b"code", "expression", b"expression", "lease_token", b"lease_token", "release_lease", b"release_lease", "source", b"source", "timeout", b"timeout"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["code", b"code"]) -> typing.Literal["source", "expression"] | None: ...
+
+global___StartRunRequest = StartRunRequest
+
+@typing.final
+class StartRunResponse(google.protobuf.message.Message):
+    """Carries the run that was begun."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    @property
+    def run(self) -> global___Run:
+        """The run; queued, or further."""
+
+    def __init__(
+        self,
+        *,
+        run: global___Run | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+
+global___StartRunResponse = StartRunResponse
+
+@typing.final
+class Run(google.protobuf.message.Message):
+    """A detached run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    BOARD_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
+    CODE_SHA256_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    STATE_REASON_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    OUTPUT_BYTES_FIELD_NUMBER: builtins.int
+    OUTPUT_DROPPED_BYTES_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"runs/{run}"."""
+    board: builtins.str
+    """"boards/{board}"."""
+    principal: builtins.str
+    """Who began it."""
+    lease: builtins.str
+    """"leases/{lease}" that it is under; empty without one."""
+    code_sha256: builtins.bytes
+    """SHA-256 of the source or expression."""
+    state: global___RunState.ValueType
+    """Where it is."""
+    state_reason: builtins.str
+    """Why, in a word: for RAISED the exception's type, for FAILED the error's reason."""
+    output_bytes: builtins.int
+    """Bytes that it printed so far."""
+    output_dropped_bytes: builtins.int
+    """Of those, how many are kept no more: the latest are kept, 1 MiB by default."""
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was begun."""
+
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was given to its board; absent before."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ended; absent before. For a lost one, when that was noticed."""
+
+    @property
+    def outcome(self) -> global___RunOutcome:
+        """How it ended; absent before, for a lost run, and in lists."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        board: builtins.str = ...,
+        principal: builtins.str = ...,
+        lease: builtins.str = ...,
+        code_sha256: builtins.bytes = ...,
+        state: global___RunState.ValueType = ...,
+        state_reason: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        output_bytes: builtins.int = ...,
+        output_dropped_bytes: builtins.int = ...,
+        outcome: global___RunOutcome | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "outcome", b"outcome", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "code_sha256", b"code_sha256", "create_time", b"create_time", "end_time", b"end_time", "lease", b"lease", "name", b"name", "outcome", b"outcome", "output_bytes", b"output_bytes", "output_dropped_bytes", b"output_dropped_bytes", "principal", b"principal", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason"]) -> None: ...
+
+global___Run = Run
+
+@typing.final
+class RunOutcome(google.protobuf.message.Message):
+    """How a detached run ended. Kept in the daemon's store as it is here."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    @property
+    def result(self) -> global___TaskResult:
+        """The value or the exception."""
+
+    @property
+    def error(self) -> global___RunError:
+        """What ended it instead."""
+
+    def __init__(
+        self,
+        *,
+        result: global___TaskResult | None = ...,
+        error: global___RunError | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["result", "error"] | None: ...
+
+global___RunOutcome = RunOutcome
+
+@typing.final
+class RunError(google.protobuf.message.Message):
+    """What ended a run from outside, as a status would tell it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class FieldsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """As an ErrorInfo's reason, such as "LEASE_BROKEN"."""
+    message: builtins.str
+    """What happened and what to do."""
+    @property
+    def fields(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """As an ErrorInfo's metadata."""
+
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        message: builtins.str = ...,
+        fields: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fields", b"fields", "message", b"message", "reason", b"reason"]) -> None: ...
+
+global___RunError = RunError
+
+@typing.final
+class GetRunRequest(google.protobuf.message.Message):
+    """Asks for one run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"runs/{run}"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___GetRunRequest = GetRunRequest
+
+@typing.final
+class GetRunResponse(google.protobuf.message.Message):
+    """Carries one run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    @property
+    def run(self) -> global___Run:
+        """The run."""
+
+    def __init__(
+        self,
+        *,
+        run: global___Run | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+
+global___GetRunResponse = GetRunResponse
+
+@typing.final
+class ListRunsRequest(google.protobuf.message.Message):
+    """Asks for runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    board: builtins.str
+    """"boards/{board}" to list those of one board; empty for all."""
+    page_size: builtins.int
+    """The most runs to return; 0 for 50, at most 100."""
+    page_token: builtins.str
+    """The previous page's next_page_token."""
+    def __init__(
+        self,
+        *,
+        board: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListRunsRequest = ListRunsRequest
+
+@typing.final
+class ListRunsResponse(google.protobuf.message.Message):
+    """Carries a page of runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
+    @property
+    def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Run]:
+        """Newest first, without their outcomes."""
+
+    def __init__(
+        self,
+        *,
+        runs: collections.abc.Iterable[global___Run] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "runs", b"runs"]) -> None: ...
+
+global___ListRunsResponse = ListRunsResponse
+
+@typing.final
+class WatchRunRequest(google.protobuf.message.Message):
+    """Asks for a run's output and end."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"runs/{run}"."""
+    offset: builtins.int
+    """Where in the output to begin. Beyond what is printed nothing comes until the run has printed so much."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        offset: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "offset", b"offset"]) -> None: ...
+
+global___WatchRunRequest = WatchRunRequest
+
+@typing.final
+class WatchRunResponse(google.protobuf.message.Message):
+    """One step of a run that is watched."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: builtins.int
+    ENDED_FIELD_NUMBER: builtins.int
+    @property
+    def output(self) -> global___RunOutput:
+        """A piece of the output."""
+
+    @property
+    def ended(self) -> global___Run:
+        """The ended run, its outcome with it; the stream ends."""
+
+    def __init__(
+        self,
+        *,
+        output: global___RunOutput | None = ...,
+        ended: global___Run | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["ended", b"ended", "output", b"output", "step", b"step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ended", b"ended", "output", b"output", "step", b"step"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["step", b"step"]) -> typing.Literal["output", "ended"] | None: ...
+
+global___WatchRunResponse = WatchRunResponse
+
+@typing.final
+class RunOutput(google.protobuf.message.Message):
+    """A piece of a run's output."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    offset: builtins.int
+    """Where in the output it stands; later than where the one before ended if output between was dropped."""
+    data: builtins.bytes
+    """The bytes: a character may be split between two messages."""
+    def __init__(
+        self,
+        *,
+        offset: builtins.int = ...,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "offset", b"offset"]) -> None: ...
+
+global___RunOutput = RunOutput
+
+@typing.final
+class CancelRunRequest(google.protobuf.message.Message):
+    """Asks for the end of a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"runs/{run}"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___CancelRunRequest = CancelRunRequest
+
+@typing.final
+class CancelRunResponse(google.protobuf.message.Message):
+    """Carries the ended run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    @property
+    def run(self) -> global___Run:
+        """The run, its outcome with it."""
+
+    def __init__(
+        self,
+        *,
+        run: global___Run | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+
+global___CancelRunResponse = CancelRunResponse

@@ -53,6 +53,31 @@ class TaskServiceStub(object):
                 request_serializer=belayd_dot_v1_dot_tasks__pb2.ConverseRequest.SerializeToString,
                 response_deserializer=belayd_dot_v1_dot_tasks__pb2.ConverseResponse.FromString,
                 _registered_method=True)
+        self.StartRun = channel.unary_unary(
+                '/belayd.v1.TaskService/StartRun',
+                request_serializer=belayd_dot_v1_dot_tasks__pb2.StartRunRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_tasks__pb2.StartRunResponse.FromString,
+                _registered_method=True)
+        self.GetRun = channel.unary_unary(
+                '/belayd.v1.TaskService/GetRun',
+                request_serializer=belayd_dot_v1_dot_tasks__pb2.GetRunRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_tasks__pb2.GetRunResponse.FromString,
+                _registered_method=True)
+        self.ListRuns = channel.unary_unary(
+                '/belayd.v1.TaskService/ListRuns',
+                request_serializer=belayd_dot_v1_dot_tasks__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_tasks__pb2.ListRunsResponse.FromString,
+                _registered_method=True)
+        self.WatchRun = channel.unary_stream(
+                '/belayd.v1.TaskService/WatchRun',
+                request_serializer=belayd_dot_v1_dot_tasks__pb2.WatchRunRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_tasks__pb2.WatchRunResponse.FromString,
+                _registered_method=True)
+        self.CancelRun = channel.unary_unary(
+                '/belayd.v1.TaskService/CancelRun',
+                request_serializer=belayd_dot_v1_dot_tasks__pb2.CancelRunRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_tasks__pb2.CancelRunResponse.FromString,
+                _registered_method=True)
 
 
 class TaskServiceServicer(object):
@@ -88,6 +113,51 @@ class TaskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartRun(self, request, context):
+        """Begins a detached run, which goes on when its client leaves; answers once
+        the run is on record, where it outlasts a kill of the daemon, and nothing of
+        it runs before that. Under a lease the daemon renews the lease while the run
+        waits and runs, up to the maximum hold; the lease's end ends the run. Without
+        one it is a single job in the board's queue, and ends with BOARD_LEASED soon
+        after somebody leases the board.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRun(self, request, context):
+        """Returns one detached run: the caller's own, for operators anybody's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRuns(self, request, context):
+        """Lists the detached runs that the caller may get, newest first. A page may
+        hold fewer than asked for, even none, while it has a next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRun(self, request, context):
+        """Sends what a detached run printed from an offset on, as it comes, and then
+        the ended run. Also for a run that ended long ago, and after a restart of the
+        daemon. Any number may watch; one that leaves changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelRun(self, request, context):
+        """Ends a detached run with RUN_CANCELLED: a running one by interrupting its
+        board, a queued one at once. Answers when it has ended; one that had ended
+        before stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -105,6 +175,31 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.Converse,
                     request_deserializer=belayd_dot_v1_dot_tasks__pb2.ConverseRequest.FromString,
                     response_serializer=belayd_dot_v1_dot_tasks__pb2.ConverseResponse.SerializeToString,
+            ),
+            'StartRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRun,
+                    request_deserializer=belayd_dot_v1_dot_tasks__pb2.StartRunRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_tasks__pb2.StartRunResponse.SerializeToString,
+            ),
+            'GetRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRun,
+                    request_deserializer=belayd_dot_v1_dot_tasks__pb2.GetRunRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_tasks__pb2.GetRunResponse.SerializeToString,
+            ),
+            'ListRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRuns,
+                    request_deserializer=belayd_dot_v1_dot_tasks__pb2.ListRunsRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_tasks__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'WatchRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRun,
+                    request_deserializer=belayd_dot_v1_dot_tasks__pb2.WatchRunRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_tasks__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'CancelRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelRun,
+                    request_deserializer=belayd_dot_v1_dot_tasks__pb2.CancelRunRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_tasks__pb2.CancelRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -192,6 +287,141 @@ class TaskService(object):
             '/belayd.v1.TaskService/Converse',
             belayd_dot_v1_dot_tasks__pb2.ConverseRequest.SerializeToString,
             belayd_dot_v1_dot_tasks__pb2.ConverseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.TaskService/StartRun',
+            belayd_dot_v1_dot_tasks__pb2.StartRunRequest.SerializeToString,
+            belayd_dot_v1_dot_tasks__pb2.StartRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.TaskService/GetRun',
+            belayd_dot_v1_dot_tasks__pb2.GetRunRequest.SerializeToString,
+            belayd_dot_v1_dot_tasks__pb2.GetRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.TaskService/ListRuns',
+            belayd_dot_v1_dot_tasks__pb2.ListRunsRequest.SerializeToString,
+            belayd_dot_v1_dot_tasks__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/belayd.v1.TaskService/WatchRun',
+            belayd_dot_v1_dot_tasks__pb2.WatchRunRequest.SerializeToString,
+            belayd_dot_v1_dot_tasks__pb2.WatchRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.TaskService/CancelRun',
+            belayd_dot_v1_dot_tasks__pb2.CancelRunRequest.SerializeToString,
+            belayd_dot_v1_dot_tasks__pb2.CancelRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

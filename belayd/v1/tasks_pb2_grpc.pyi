@@ -50,6 +50,50 @@ class TaskServiceStub:
     has not ended when the stream does is interrupted or never runs.
     """
 
+    StartRun: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.tasks_pb2.StartRunRequest,
+        belayd.v1.tasks_pb2.StartRunResponse,
+    ]
+    """Begins a detached run, which goes on when its client leaves; answers once
+    the run is on record, where it outlasts a kill of the daemon, and nothing of
+    it runs before that. Under a lease the daemon renews the lease while the run
+    waits and runs, up to the maximum hold; the lease's end ends the run. Without
+    one it is a single job in the board's queue, and ends with BOARD_LEASED soon
+    after somebody leases the board.
+    """
+
+    GetRun: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.tasks_pb2.GetRunRequest,
+        belayd.v1.tasks_pb2.GetRunResponse,
+    ]
+    """Returns one detached run: the caller's own, for operators anybody's."""
+
+    ListRuns: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.tasks_pb2.ListRunsRequest,
+        belayd.v1.tasks_pb2.ListRunsResponse,
+    ]
+    """Lists the detached runs that the caller may get, newest first. A page may
+    hold fewer than asked for, even none, while it has a next.
+    """
+
+    WatchRun: grpc.UnaryStreamMultiCallable[
+        belayd.v1.tasks_pb2.WatchRunRequest,
+        belayd.v1.tasks_pb2.WatchRunResponse,
+    ]
+    """Sends what a detached run printed from an offset on, as it comes, and then
+    the ended run. Also for a run that ended long ago, and after a restart of the
+    daemon. Any number may watch; one that leaves changes nothing.
+    """
+
+    CancelRun: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.tasks_pb2.CancelRunRequest,
+        belayd.v1.tasks_pb2.CancelRunResponse,
+    ]
+    """Ends a detached run with RUN_CANCELLED: a running one by interrupting its
+    board, a queued one at once. Answers when it has ended; one that had ended
+    before stays as it is.
+    """
+
 class TaskServiceAsyncStub:
     """Runs code on boards. Each call is one job in its board's queue: without a
     lease it waits its turn, and is refused with BOARD_LEASED only against
@@ -80,6 +124,50 @@ class TaskServiceAsyncStub:
     or error. Under a lease the steps of a message go to the board as far ahead
     as its input holds; without one each waits its turn among everybody's. What
     has not ended when the stream does is interrupted or never runs.
+    """
+
+    StartRun: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.tasks_pb2.StartRunRequest,
+        belayd.v1.tasks_pb2.StartRunResponse,
+    ]
+    """Begins a detached run, which goes on when its client leaves; answers once
+    the run is on record, where it outlasts a kill of the daemon, and nothing of
+    it runs before that. Under a lease the daemon renews the lease while the run
+    waits and runs, up to the maximum hold; the lease's end ends the run. Without
+    one it is a single job in the board's queue, and ends with BOARD_LEASED soon
+    after somebody leases the board.
+    """
+
+    GetRun: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.tasks_pb2.GetRunRequest,
+        belayd.v1.tasks_pb2.GetRunResponse,
+    ]
+    """Returns one detached run: the caller's own, for operators anybody's."""
+
+    ListRuns: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.tasks_pb2.ListRunsRequest,
+        belayd.v1.tasks_pb2.ListRunsResponse,
+    ]
+    """Lists the detached runs that the caller may get, newest first. A page may
+    hold fewer than asked for, even none, while it has a next.
+    """
+
+    WatchRun: grpc.aio.UnaryStreamMultiCallable[
+        belayd.v1.tasks_pb2.WatchRunRequest,
+        belayd.v1.tasks_pb2.WatchRunResponse,
+    ]
+    """Sends what a detached run printed from an offset on, as it comes, and then
+    the ended run. Also for a run that ended long ago, and after a restart of the
+    daemon. Any number may watch; one that leaves changes nothing.
+    """
+
+    CancelRun: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.tasks_pb2.CancelRunRequest,
+        belayd.v1.tasks_pb2.CancelRunResponse,
+    ]
+    """Ends a detached run with RUN_CANCELLED: a running one by interrupting its
+    board, a queued one at once. Answers when it has ended; one that had ended
+    before stays as it is.
     """
 
 class TaskServiceServicer(metaclass=abc.ABCMeta):
@@ -118,6 +206,60 @@ class TaskServiceServicer(metaclass=abc.ABCMeta):
         or error. Under a lease the steps of a message go to the board as far ahead
         as its input holds; without one each waits its turn among everybody's. What
         has not ended when the stream does is interrupted or never runs.
+        """
+
+    @abc.abstractmethod
+    def StartRun(
+        self,
+        request: belayd.v1.tasks_pb2.StartRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.tasks_pb2.StartRunResponse, collections.abc.Awaitable[belayd.v1.tasks_pb2.StartRunResponse]]:
+        """Begins a detached run, which goes on when its client leaves; answers once
+        the run is on record, where it outlasts a kill of the daemon, and nothing of
+        it runs before that. Under a lease the daemon renews the lease while the run
+        waits and runs, up to the maximum hold; the lease's end ends the run. Without
+        one it is a single job in the board's queue, and ends with BOARD_LEASED soon
+        after somebody leases the board.
+        """
+
+    @abc.abstractmethod
+    def GetRun(
+        self,
+        request: belayd.v1.tasks_pb2.GetRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.tasks_pb2.GetRunResponse, collections.abc.Awaitable[belayd.v1.tasks_pb2.GetRunResponse]]:
+        """Returns one detached run: the caller's own, for operators anybody's."""
+
+    @abc.abstractmethod
+    def ListRuns(
+        self,
+        request: belayd.v1.tasks_pb2.ListRunsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.tasks_pb2.ListRunsResponse, collections.abc.Awaitable[belayd.v1.tasks_pb2.ListRunsResponse]]:
+        """Lists the detached runs that the caller may get, newest first. A page may
+        hold fewer than asked for, even none, while it has a next.
+        """
+
+    @abc.abstractmethod
+    def WatchRun(
+        self,
+        request: belayd.v1.tasks_pb2.WatchRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[belayd.v1.tasks_pb2.WatchRunResponse], collections.abc.AsyncIterator[belayd.v1.tasks_pb2.WatchRunResponse]]:
+        """Sends what a detached run printed from an offset on, as it comes, and then
+        the ended run. Also for a run that ended long ago, and after a restart of the
+        daemon. Any number may watch; one that leaves changes nothing.
+        """
+
+    @abc.abstractmethod
+    def CancelRun(
+        self,
+        request: belayd.v1.tasks_pb2.CancelRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.tasks_pb2.CancelRunResponse, collections.abc.Awaitable[belayd.v1.tasks_pb2.CancelRunResponse]]:
+        """Ends a detached run with RUN_CANCELLED: a running one by interrupting its
+        board, a queued one at once. Answers when it has ended; one that had ended
+        before stays as it is.
         """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

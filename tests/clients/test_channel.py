@@ -7,6 +7,7 @@ import pytest
 from belayd_client.channel import connect, full_address, is_loopback
 from belayd_client.client import Client
 from belayd_client.errors import RequestInvalid
+from belayd_client.profile import Profile, write
 
 
 @pytest.mark.parametrize(
@@ -99,3 +100,84 @@ def test_the_address_of_the_environment_is_taken(lab, monkeypatch: pytest.Monkey
     with Client() as client:
         assert client.address == lab.address
         assert len(client.boards()) == 3
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of profiles, empty, in an environment without anything of belayd's."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("BELAYD_ADDRESS", "BELAYD_TOKEN", "BELAYD_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "belayd"
+
+
+def test_the_default_profile_gives_address_and_token(lab, kept: Path) -> None:
+    path = write(Profile("default", lab.address, "secret"))
+
+    with Client() as client:
+        client.boards()
+
+    assert client.address == lab.address
+    assert ("authorization", "Bearer secret") in lab.metadata[-1]
+    assert (path, path.stat().st_mode & 0o777) == (kept / "default.json", 0o600)
+
+
+def test_a_profiles_token_goes_to_no_other_address(lab, kept: Path) -> None:
+    write(Profile("default", "localhost:1", "secret"))
+
+    with Client(lab.address) as client:
+        client.boards()
+
+    assert "authorization" not in dict(lab.metadata[-1])
+
+
+def test_a_token_of_the_environment_wins_over_the_profiles(
+    lab, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(Profile("default", lab.address, "kept"))
+    monkeypatch.setenv("BELAYD_TOKEN", "given")
+
+    with Client() as client:
+        client.boards()
+
+    assert ("authorization", "Bearer given") in lab.metadata[-1]
+
+
+def test_an_empty_profile_name_leaves_them_all_aside(lab, kept: Path) -> None:
+    write(Profile("default", lab.address, "secret"))
+
+    with Client(lab.address, profile="") as client:
+        client.boards()
+
+    assert "authorization" not in dict(lab.metadata[-1])
+
+
+def test_a_profiles_token_does_not_travel_in_the_clear_either(kept: Path) -> None:
+    write(Profile("default", "lab:50951", "secret"))
+
+    with pytest.raises(RequestInvalid, match="in the clear"):
+        connect()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("missing", "belayctl login"), ("../x", "cannot name"), ("broken", "no profile")]
+)
+def test_a_profile_that_cannot_be_used_is_refused(kept: Path, name: str, says: str) -> None:
+    write(Profile("broken", "localhost")).write_text("{")
+
+    with pytest.raises(RequestInvalid, match=says):
+        connect(profile=name)
+
+
+def test_a_profile_that_others_can_read_is_refused(kept: Path) -> None:
+    write(Profile("default", "localhost:1", "secret")).chmod(0o644)
+
+    with pytest.raises(RequestInvalid, match="chmod 600"):
+        connect()
+
+
+def test_a_named_profile_and_another_address_contradict_each_other(kept: Path) -> None:
+    write(Profile("north", "localhost:1", "secret"))
+
+    with pytest.raises(RequestInvalid, match="is for localhost:1, not for localhost:2"):
+        connect("localhost:2", profile="north")

@@ -10,7 +10,7 @@ import pytest
 
 from belayd_client import Device, PyboardException
 from belayd_client.device import DeviceAddress, parse_address
-from belayd_client.errors import BoardException, BoardLeased, LeaseLost
+from belayd_client.errors import BoardException, BoardLeased, LeaseLost, RequestInvalid
 
 
 @pytest.fixture
@@ -67,6 +67,15 @@ def test_an_expression_gives_its_value_and_a_statement_none(device: Device) -> N
     assert device(" x + 1 ") == 21
     assert device("'hello'") == "hello"
     assert device("print('shown')") is None
+
+
+@pytest.mark.parametrize("code", ["'\ud800'", "x = '\ud800'", "x = 1\ny = '\udfff'"])
+def test_code_with_half_a_character_is_refused_before_anything_is_sent(device: Device, code: str) -> None:
+    device("x = 'as before'")
+    with pytest.raises(RequestInvalid, match="half a character") as refused:
+        device(code)
+    assert refused.value.reason == "REQUEST_INVALID"
+    assert device("x") == "as before"
 
 
 def test_prints_come_to_the_hosts_stdout(device: Device, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from belayd_client.source import function_source, is_expression, takes_values
+from belayd_client.source import function_source, is_expression, statements, takes_values
 
 
 def marked(*_: object, **__: object):
@@ -160,6 +160,26 @@ def test_a_function_without_a_file_is_refused_with_what_to_do() -> None:
 )
 def test_an_expression_is_told_from_statements(code: str, expression: bool) -> None:
     assert is_expression(code) is expression
+
+
+@pytest.mark.parametrize(
+    ("code", "sent"),
+    [
+        ("x = 1\nif x:\n    y = 2\n", "x = 1\nif x:\n    y = 2\n"),
+        ("    x = 1\n    y = 2", "x = 1\ny = 2"),
+        ("\n    # a\n    if x:\n\n        y = 2\n    ", "\n# a\nif x:\n\n    y = 2\n"),
+        ("\tx = 1\n# less\n\ty = 2", "x = 1\n# less\ny = 2"),
+        ("\n  x = '''a\n  b'''\n  y = 2\n", "if 1:\n  x = '''a\n  b'''\n  y = 2\n"),
+        ("  x = 'a\\\n  b'", "if 1:\n  x = 'a\\\n  b'"),
+        ("    x = 1\ny = 2", "    x = 1\ny = 2"),
+        ("    x = 1\nelse:\n    y = 2", "    x = 1\nelse:\n    y = 2"),
+        ("  x ==", "  x =="),
+        ("  # only", "  # only"),
+        ("", ""),
+    ],
+)
+def test_statements_lose_their_margin_and_nothing_else(code: str, sent: str) -> None:
+    assert statements(code) == sent
 
 
 def test_an_odd_escape_neither_warns_nor_changes_what_the_code_is() -> None:

@@ -224,6 +224,21 @@ def test_a_rule_takes_in_what_nobody_lists(pico: MakePort, bridge: MakePort) -> 
     assert matching.ignored == {}
 
 
+def test_an_adopted_board_is_held_as_its_rule_says(pico: MakePort) -> None:
+    held = UsbLink(vid=0x2E8A, baudrate=9600, dtr=False, rts=True, hupcl=False, low_latency=False)
+
+    link = match([], [AdoptRule(held, "pico-{serial_number}")], [pico("A")]).adoptions["pico-a"].spec.link
+
+    assert isinstance(link, UsbLink)
+    assert (link.baudrate, link.dtr, link.rts, link.hupcl, link.low_latency) == (
+        9600,
+        False,
+        True,
+        False,
+        False,
+    )
+
+
 def test_a_device_that_an_entry_matches_is_never_adopted_though_the_entry_cannot_have_it(
     pico: MakePort,
 ) -> None:

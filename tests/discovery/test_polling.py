@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from belayd.discovery import (
     Forgotten,
     ListingFailed,
     Port,
+    Readopted,
     list_ports,
 )
 from belayd.inventory import AdoptRule, BoardSpec, SerialLink, SimulatedLink, UsbLink
@@ -199,20 +201,49 @@ async def test_an_adopted_board_that_comes_back_keeps_its_name(bench: Bench, pic
     assert bench.take() == [Attached("pico-a", pico("A", 3))]
 
 
-async def test_a_changed_rule_makes_new_boards_of_the_old(bench: Bench, pico: MakePort) -> None:
+async def test_a_rule_with_other_labels_keeps_its_boards(bench: Bench, pico: MakePort) -> None:
+    discovery = bench.discovery(rules=[RULE])
+    bench.ports = [pico("A", 0)]
+    await discovery.poll()
+    adopted, _ = bench.take()
+
+    relabelled = AdoptRule(UsbLink(vid=0x2E8A), "pico-{serial_number}", labels={"new": "yes"})
+    discovery.update([], [relabelled])
+    await discovery.poll()
+    discovery.update([], [relabelled])
+    await discovery.poll()
+
+    assert isinstance(adopted, Adopted)
+    assert bench.take() == [Readopted(replace(adopted.spec, labels={"new": "yes"}))]
+
+
+async def test_a_rule_for_other_devices_makes_new_boards_of_the_old(bench: Bench, pico: MakePort) -> None:
     discovery = bench.discovery(rules=[RULE])
     bench.ports = [pico("A", 0)]
     await discovery.poll()
     bench.take()
 
-    discovery.update([], [AdoptRule(UsbLink(vid=0x2E8A), "pico-{serial_number}", labels={"new": "yes"})])
+    discovery.update([], [AdoptRule(UsbLink(vid=0x2E8A, pid=5), "pico-{serial_number}")])
     await discovery.poll()
 
     forgotten, adopted, attached = bench.take()
     assert forgotten == Forgotten("pico-a")
     assert isinstance(adopted, Adopted)
-    assert adopted.spec.labels == {"new": "yes"}
     assert attached == Attached("pico-a", pico("A", 0))
+
+
+async def test_a_board_that_is_listed_under_its_adopted_name_is_not_forgotten(
+    bench: Bench, pico: MakePort
+) -> None:
+    discovery = bench.discovery(rules=[RULE])
+    bench.ports = [pico("A", 0)]
+    await discovery.poll()
+    bench.take()
+
+    discovery.update([BoardSpec("pico-a", UsbLink(serial_number="A"))], [RULE])
+    await discovery.poll()
+
+    assert bench.take() == [Attached("pico-a", pico("A", 0))]
 
 
 async def test_after_an_update_only_what_has_another_link_is_told(bench: Bench) -> None:

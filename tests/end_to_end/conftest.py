@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import select
 import signal
@@ -23,7 +24,8 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from belayd_client import Client
+from belayd.v1 import tasks_pb2, tasks_pb2_grpc
+from belayd_client import Client, ConnectionFailed
 
 PATIENCE = 30.0  # seconds; how fast things are is for benchmarks
 LOOK = 0.02  # seconds between two looks at what tells of itself to nobody
@@ -48,13 +50,18 @@ def until() -> Callable[..., None]:
 
 @dataclass
 class Daemon:
-    """A running `belayd serve`; everything handed out here ends with it."""
+    """A running `belayd serve`; everything handed out here ends with it.
+
+    Attributes:
+        started_in: Seconds from its start until it said that it is ready.
+    """
 
     address: str
     metrics: str
     process: subprocess.Popen[str]
     folder: Path
     stack: ExitStack
+    started_in: float = 0.0
     _client: list[Client] = field(default_factory=list)
 
     @property
@@ -141,6 +148,29 @@ class Daemon:
             timeout=2 * PATIENCE,
         )
 
+    def kill(self) -> None:
+        """End the daemon as kill -9 does, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def again(self) -> Daemon:
+        """Start another daemon where this one was, with its inventory, its state and its address.
+
+        Returns when it answers clients of this process: they share connections, and with them the
+        pause after one that failed.
+        """
+        daemon = launch(self.stack, self.folder, self.address)
+        wait_until(daemon.answers, "the daemon answers again")
+        return daemon
+
+    def answers(self) -> bool:
+        """Tell whether a client reaches it now."""
+        try:
+            self.client.leases()
+        except ConnectionFailed:
+            return False
+        return True
+
     def stop(self) -> int:
         """Ask the daemon to end, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -173,13 +203,37 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def start(stack: ExitStack, folder: Path, boards: dict[str, Any], ready: bool) -> Daemon:
-    """Start a daemon with these boards, and wait until all are READY if so wanted."""
+def start(
+    stack: ExitStack,
+    folder: Path,
+    boards: dict[str, Any],
+    ready: bool,
+    server: dict[str, Any] | None = None,
+    listen: str = "localhost:0",
+    prepare: Callable[[Path], object] = lambda folder: None,
+    options: tuple[str, ...] = (),
+) -> Daemon:
+    """Start a daemon with these boards, and wait until all are READY if so wanted.
+
+    `prepare` is given the folder before: of what `server` names, and of "state".
+    """
+    prepare(folder)
     # JSON is YAML.
-    (folder / "lab.yaml").write_text(json.dumps({"version": 1, "boards": boards}))
+    (folder / "lab.yaml").write_text(json.dumps({"version": 1, "server": server or {}, "boards": boards}))
+    daemon = launch(stack, folder, listen, options)
+    if ready:
+        wait_until(
+            lambda: all(board.state.value == "ready" for board in daemon.client.boards()), "all boards ready"
+        )
+    return daemon
+
+
+def launch(stack: ExitStack, folder: Path, listen: str, options: tuple[str, ...] = ()) -> Daemon:
+    """Start a daemon on the inventory and the state that a folder has."""
     words = [sys.executable, "-m", "belayd", "serve", "--inventory", folder / "lab.yaml"]
-    words += ["--listen", "localhost:0", "--metrics", "localhost:0", "--state", folder / "state"]
-    log = stack.enter_context((folder / "log").open("w"))
+    words += ["--listen", listen, "--metrics", "localhost:0", "--state", folder / "state", *options]
+    log = stack.enter_context((folder / "log").open("a"))
+    began = time.monotonic()
     process = stack.enter_context(
         subprocess.Popen(words, env=system(), stdout=subprocess.PIPE, stderr=log, text=True)
     )
@@ -187,12 +241,7 @@ def start(stack: ExitStack, folder: Path, boards: dict[str, Any], ready: bool) -
     told, _, _ = select.select([process.stdout], [], [], PATIENCE)
     line = READY.match(process.stdout.readline() if told else "")
     assert line, (folder / "log").read_text()
-    daemon = Daemon(line[1], line[2], process, folder, stack)
-    if ready:
-        wait_until(
-            lambda: all(board.state.value == "ready" for board in daemon.client.boards()), "all boards ready"
-        )
-    return daemon
+    return Daemon(line[1], line[2], process, folder, stack, time.monotonic() - began)
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -209,14 +258,18 @@ def end(process: subprocess.Popen[str]) -> None:
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Daemon]]:
     """A factory of daemons that end with the test; takes boards as the inventory has them."""
     with ExitStack() as stack:
-        yield lambda boards, ready=True: start(stack, tmp_path_factory.mktemp("lab"), boards, ready)
+        yield lambda boards, ready=True, **more: start(
+            stack, tmp_path_factory.mktemp("lab"), boards, ready, **more
+        )
 
 
 @pytest.fixture(scope="module")
 def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Daemon]]:
     """As `daemon`, for a module."""
     with ExitStack() as stack:
-        yield lambda boards, ready=True: start(stack, tmp_path_factory.mktemp("lab"), boards, ready)
+        yield lambda boards, ready=True, **more: start(
+            stack, tmp_path_factory.mktemp("lab"), boards, ready, **more
+        )
 
 
 @pytest.fixture(scope="session")
@@ -255,3 +308,35 @@ class Bystander:
 def bystander() -> Callable[..., Bystander]:
     """The class, for fixtures of modules."""
     return Bystander
+
+
+class Stream:
+    """A bare Converse stream, for what the client would not do."""
+
+    def __init__(self, channel: grpc.Channel, board: str, token: str = "") -> None:
+        self._requests: queue.SimpleQueue = queue.SimpleQueue()
+        self._first = tasks_pb2.ConverseRequest(board=f"boards/{board}", lease_token=token)
+        self.call = tasks_pb2_grpc.TaskServiceStub(channel).Converse(
+            iter(self._requests.get, None), timeout=PATIENCE
+        )
+
+    def send(self, *steps: tasks_pb2.ConverseStep) -> None:
+        request, self._first = self._first, tasks_pb2.ConverseRequest()
+        request.steps.extend(steps)
+        self._requests.put(request)
+
+    def finish(self) -> None:
+        self._requests.put(None)
+
+    def events(self, ends: int) -> list[tasks_pb2.ConverseEvent]:
+        """Return the events up to the one that ends that many steps."""
+        events: list[tasks_pb2.ConverseEvent] = []
+        while sum(event.WhichOneof("event") in ("result", "error") for event in events) < ends:
+            events.extend(next(self.call).events)
+        return events
+
+
+@pytest.fixture(scope="session")
+def converse() -> Callable[..., Stream]:
+    """The class, for tests."""
+    return Stream

@@ -41,10 +41,11 @@ def test_another_board_than_the_inventory_says_is_quarantined(
 
     assert "answers with unique_id ffffffffffffffff" in reason
     assert "the inventory says fedcba9876543210" in reason
-    assert caught.value.reason == "BOARD_QUARANTINED"
+    assert caught.value.reason == "WRONG_BOARD"
+    assert caught.value.fields["unique_id"] == "ffffffffffffffff"
     assert reason in caught.value.message
     assert done.returncode == 5
-    assert lab.metric("belayd_board_quarantined", board="pico-1") == 1
+    assert lab.metric("belayd_board_quarantined", board="pico-1", reason="wrong_board") == 1
     assert lab.metric("belayd_board_up", board="pico-1") == 0
     until(lambda: lab.client.board("pico-2").state.value == "ready")
     assert lab.client.evaluate("pico-2", "6 * 7") == 42

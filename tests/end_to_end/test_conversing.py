@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
@@ -21,32 +21,6 @@ SOURCE = "def add(a, b):\n return a + b\ndef say(x):\n print('said', x)\n return
 @pytest.fixture(scope="module")
 def lab(shared_daemon: Callable, sim: dict):
     return shared_daemon({"sim-1": sim, "sim-2": sim})
-
-
-class Stream:
-    """A bare stream, for what the client would not do."""
-
-    def __init__(self, channel: grpc.Channel, board: str, token: str = "") -> None:
-        self._requests: queue.SimpleQueue = queue.SimpleQueue()
-        self._first = tasks_pb2.ConverseRequest(board=f"boards/{board}", lease_token=token)
-        self.call = tasks_pb2_grpc.TaskServiceStub(channel).Converse(
-            iter(self._requests.get, None), timeout=PATIENCE
-        )
-
-    def send(self, *steps: tasks_pb2.ConverseStep) -> None:
-        request, self._first = self._first, tasks_pb2.ConverseRequest()
-        request.steps.extend(steps)
-        self._requests.put(request)
-
-    def finish(self) -> None:
-        self._requests.put(None)
-
-    def events(self, ends: int) -> list[tasks_pb2.ConverseEvent]:
-        """Return the events up to the one that ends that many steps."""
-        events: list[tasks_pb2.ConverseEvent] = []
-        while sum(event.WhichOneof("event") in ("result", "error") for event in events) < ends:
-            events.extend(next(self.call).events)
-        return events
 
 
 def step(number: int, expression: str = "", **fields: object) -> tasks_pb2.ConverseStep:
@@ -67,10 +41,10 @@ def value(event: tasks_pb2.ConverseEvent) -> object:
 
 
 @pytest.fixture
-def leased(lab) -> Iterator[tuple[str, Stream]]:
+def leased(lab, converse: Callable) -> Iterator[tuple[str, Any]]:
     with lab.client.acquire("sim-1", wait=PATIENCE) as lease:
         lab.client.run("sim-1", SOURCE, lease=lease)
-        yield lease.token, Stream(lab.channel(), "sim-1", lease.token)
+        yield lease.token, converse(lab.channel(), "sim-1", lease.token)
 
 
 def test_a_client_that_calls_often_gets_every_answer(lab) -> None:
@@ -125,15 +99,33 @@ def test_output_stands_before_its_steps_result(leased) -> None:
     assert [said[1].strip(), said[2].strip()] == [b"said a", b"said b"]
 
 
-def test_after_a_cancelled_step_what_waited_behind_it_never_runs(lab, leased) -> None:
-    token, stream = leased
-    stream.send(step(1, "globals().update(ran=[])"))
+def test_each_step_is_an_operation_of_its_own_in_the_metrics(lab, leased) -> None:
+    _, stream = leased
+    before = {
+        outcome: lab.metric("belayd_operations_total", board="sim-1", outcome=outcome)
+        for outcome in ("ok", "board_error", "cancelled")
+    }
+    stream.send(call(1, "stuck"), call(2, "add", 1), *(call(number, "add", 1, 2) for number in range(3, 9)))
+    stream.send(step(1, cancel=tasks_pb2.CancelStep()))
+    stream.events(8)
+    stream.send(call(9, "add", 1, 2))
     stream.events(1)
-    stream.send(call(2, "stuck"), *(step(number, f"ran.append({number})") for number in range(3, 33)))
-    stream.send(tasks_pb2.ConverseStep(id=2, cancel=tasks_pb2.CancelStep()))
-    events = stream.events(31)
-    assert {event.error.reason for event in events} == {"RUN_CANCELLED"}
-    assert lab.client.evaluate("sim-1", "ran", lease=token) == []
+    after = {
+        outcome: lab.metric("belayd_operations_total", board="sim-1", outcome=outcome) for outcome in before
+    }
+    assert {outcome: after[outcome] - before[outcome] for outcome in before} == {
+        "ok": 7,
+        "board_error": 1,
+        "cancelled": 1,
+    }
+
+
+def test_a_result_says_how_long_its_step_ran(leased) -> None:
+    _, stream = leased
+    stream.send(step(1, "1"), step(2, "__import__('time').sleep(1)"), step(3, "1"))
+    ran = {event.id: event.result.ran.ToTimedelta().total_seconds() for event in stream.events(3)}
+    # From when the answer before was read, which may be a little after the step began.
+    assert ran[2] > 0.5 > max(ran[1], ran[3])
 
 
 def test_an_exit_ends_the_steps_behind_it_and_the_board_serves_on(leased) -> None:
@@ -146,10 +138,10 @@ def test_an_exit_ends_the_steps_behind_it_and_the_board_serves_on(leased) -> Non
     assert value(stream.events(1)[0]) == 42
 
 
-def test_a_lease_that_ends_takes_its_steps_along(lab, until) -> None:
+def test_a_lease_that_ends_takes_its_steps_along(lab, until, converse) -> None:
     lease = lab.client.acquire("sim-1", wait=PATIENCE)
     lab.client.run("sim-1", SOURCE, lease=lease)
-    stream = Stream(lab.channel(), "sim-1", lease.token)
+    stream = converse(lab.channel(), "sim-1", lease.token)
     stream.send(call(1, "stuck"), call(2, "add", 1, 2))
     until(lambda: lab.client.board("sim-1").state is BoardState.BUSY)
     lease.release()
@@ -158,9 +150,9 @@ def test_a_lease_that_ends_takes_its_steps_along(lab, until) -> None:
     assert stream.events(1)[0].error.reason == "LEASE_EXPIRED"
 
 
-def test_a_stream_that_is_cut_interrupts_the_board(lab, until) -> None:
+def test_a_stream_that_is_cut_interrupts_the_board(lab, until, converse) -> None:
     lab.client.run("sim-2", SOURCE)
-    stream = Stream(lab.channel(), "sim-2")
+    stream = converse(lab.channel(), "sim-2")
     stream.send(call(1, "stuck"))
     until(lambda: lab.client.board("sim-2").state is BoardState.BUSY)
     stream.call.cancel()
@@ -225,13 +217,13 @@ def items(events: list[tasks_pb2.ConverseEvent]) -> list[object]:
 
 
 @pytest.fixture
-def generators(lab) -> Iterator[tuple[str, Stream]]:
+def generators(lab, converse: Callable) -> Iterator[tuple[str, Any]]:
     with lab.client.acquire("sim-1", wait=PATIENCE) as lease:
         lab.client.run("sim-1", GENERATORS, lease=lease)
-        yield lease.token, Stream(lab.channel(), "sim-1", lease.token)
+        yield lease.token, converse(lab.channel(), "sim-1", lease.token)
 
 
-def received(stream: Stream, count: int) -> list[tasks_pb2.ConverseEvent]:
+def received(stream: Any, count: int) -> list[tasks_pb2.ConverseEvent]:
     events: list[tasks_pb2.ConverseEvent] = []
     while len(events) < count:
         events.extend(next(stream.call).events)

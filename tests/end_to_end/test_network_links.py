@@ -83,8 +83,10 @@ def test_a_wrong_password_puts_the_board_in_quarantine_and_is_shown_nowhere(
     wrong.chmod(0o600)
     lab = daemon({"roof": {"webrepl": {"url": door, "password_file": str(wrong)}}}, ready=False)
     until(lambda: lab.client.board("roof").state is BoardState.QUARANTINED)
-    with pytest.raises(OperatorNeeded, match="WEBREPL_DENIED"):
+    with pytest.raises(OperatorNeeded) as caught:
         lab.client.evaluate("roof", "1")
+    assert caught.value.reason == "WEBREPL_DENIED"
+    assert lab.metric("belayd_board_quarantined", board="roof", reason="webrepl_denied") == 1
     assert "guess-77" not in lab.log + lab.scrape() + str(lab.client.board("roof"))
 
 

@@ -16,7 +16,14 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from belayd.v1 import tasks_pb2, tasks_pb2_grpc
 from belayd_client import BelaydError, BoardException, BoardUnavailable, ConnectionFailed, RunTimeout
 
-SERVICES = ["BoardService", "DaemonService", "DeploymentService", "LeaseService", "TaskService"]
+SERVICES = [
+    "BoardService",
+    "ConsoleService",
+    "DaemonService",
+    "DeploymentService",
+    "LeaseService",
+    "TaskService",
+]
 FOREVER = "print('begun')\nwhile True: pass\n"
 MISTAKES = """\
 version: 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "inventories"
 def test_the_example_is_a_right_inventory(name: str, tmp_path: Path) -> None:
     copy = tmp_path / name  # a checkout may be writable by a group or by all
     copy.write_bytes((FOLDER / name).read_bytes())
+    shutil.copytree(FOLDER / "images", tmp_path / "images")
 
     inventory = load(copy)
 

@@ -26,6 +26,7 @@ from belayd.inventory import (
     WebreplLink,
     Wipe,
     load,
+    parse,
 )
 
 Read = Callable[[str], Inventory]
@@ -246,3 +247,14 @@ def test_a_missing_file_is_one_problem_that_names_it(tmp_path: Path) -> None:
         load(tmp_path / "lab.yaml")
 
     assert str(caught.value) == f"{tmp_path}/lab.yaml:1: cannot be read: No such file or directory"
+
+
+def test_how_a_port_is_held_may_be_said_and_is_open_otherwise() -> None:
+    inventory = parse(
+        "version: 1\nboards:\n  a: {serial: {port: /dev/x}}\n"
+        "  b: {usb: {vid: 1, dtr: false, rts: true, hupcl: true, low_latency: false}}\n",
+        Path("/etc/belayd/lab.yaml"),
+    )
+
+    assert inventory.boards["a"].link == SerialLink("/dev/x", dtr=None, rts=None, hupcl=None)
+    assert inventory.boards["b"].link == UsbLink(vid=1, dtr=False, rts=True, hupcl=True, low_latency=False)

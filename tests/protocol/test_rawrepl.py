@@ -133,6 +133,16 @@ def test_enough_executions_were_observed_to_mean_something() -> None:
             id="exits without a word",
         ),
         pytest.param(
+            b"OK" + TOKEN + b"N" + TOKEN + b"\x04\x04bg 1\r\n>",
+            [Framed(b"N", b""), Output(b"bg 1\r\n"), ended(framed=True)],
+            id="a thread prints before the prompt",
+        ),
+        pytest.param(
+            b"OK" + TOKEN + b"N" + TOKEN + b"\x04bg 1\r\n\x04>",
+            [Framed(b"N", b""), Output(b"bg 1\r\n"), ended(framed=True)],
+            id="a thread prints where errors stand",
+        ),
+        pytest.param(
             b"bg 5\r\nOKhi" + TOKEN + b"N" + TOKEN + b"\x04\x04>",
             [Output(b"bg 5\r\nhi"), Framed(b"N", b""), ended(framed=True)],
             id="a thread prints before the answer",
@@ -178,6 +188,15 @@ def test_a_thread_that_prints_afterwards_does_not_hide_a_command_that_never_star
     assert feed(repl, b"OK\x04SyntaxError\r\n\x04>tick\r\ntick\r\n", cut) == []
     assert repl.unstarted
     assert repl.concede() == ended(b"SyntaxError\r\n")
+
+
+@every_cut
+def test_a_thread_that_prints_all_the_time_does_not_hide_a_command_that_never_started(cut: Cut) -> None:
+    repl = RawRepl()
+    repl.execute(b"x x", TOKEN)
+    assert feed(repl, b"~OK~\x04Syntax~Error\r\n\x04~>~~", cut) == [Output(b"~~")]
+    assert repl.suspect
+    assert repl.concede() == ended(b"Syntax~Error\r\n")
 
 
 def test_a_value_without_end_is_an_error_before_it_fills_the_memory() -> None:
@@ -230,7 +249,7 @@ def test_raw_paste_sends_no_more_than_the_board_has_room_for(cut: Cut) -> None:
     for answer in (b"R\x01\x80\x00\x01", b"\x01", b"\x01\x01"):
         assert feed(repl, answer, cut) == []
         sent.append(repl.bytes_to_send())
-    assert [len(part) for part in sent] == [256, 46, 0]
+    assert [len(part) for part in sent] == [250, 52, 0]
     assert b"".join(sent) == source + b"\x04"
     events = feed(repl, b"\x04" + TOKEN + b"N" + TOKEN + b"\x04\x04>", cut)
     assert events == [Framed(b"N", b""), ended(framed=True)]
@@ -242,7 +261,7 @@ def test_raw_paste_answers_a_board_that_stops_reading_early(cut: Cut) -> None:
     repl.paste(b"x x x\n" + b"#" * 500)
     repl.bytes_to_send()
     assert feed(repl, b"R\x01\x80\x00\x01", cut) == []
-    assert len(repl.bytes_to_send()) == 256
+    assert len(repl.bytes_to_send()) == 250
     assert feed(repl, b"\x01\x04", cut) == []
     assert repl.bytes_to_send().endswith(b"\x04")
     assert feed(repl, b"\x04SyntaxError\r\n\x04>", cut) == [ended(b"SyntaxError\r\n")]
@@ -261,11 +280,28 @@ def test_a_board_without_raw_paste_is_back_at_its_prompt(cut: Cut, answer: bytes
     assert not repl.open
 
 
-def test_nonsense_instead_of_an_acknowledgement_is_an_error() -> None:
+@every_cut
+@pytest.mark.parametrize(
+    "answer",
+    [b"?" * 600, b"ets Jul 29 2019\r\nMicroPython v1.29\r\n>>> ", b"raw REPL; CTRL-B to exit\r\n>"],
+    ids=["nonsense", "a board that started anew", "a raw prompt"],
+)
+def test_a_board_that_does_not_acknowledge_a_paste_is_an_error(cut: Cut, answer: bytes) -> None:
     repl = RawRepl()
     repl.paste(b"print(1)")
     with pytest.raises(ProtocolError, match="acknowledgement"):
-        repl.receive(b"R\x01\x80\x00?")
+        feed(repl, b"R\x01\x80\x00" + answer, cut)
+
+
+@every_cut
+def test_what_a_thread_prints_while_a_paste_is_read_is_output(cut: Cut) -> None:
+    repl = RawRepl()
+    repl.paste(b"#" * 300, TOKEN)
+    repl.bytes_to_send()
+    events = feed(repl, b"R\x01\x80\x00\x01bg 1\r\n\x01\x01bg 2\r\n", cut)
+    assert events == [Output(b"bg 1\r\nbg 2\r\n")]
+    assert len(repl.bytes_to_send()) == 301
+    assert feed(repl, b"\x04" + TOKEN + b"N" + TOKEN + b"\x04\x04>", cut)[-1] == ended(framed=True)
 
 
 @every_cut
@@ -300,3 +336,56 @@ def test_an_empty_paste_is_ended_at_once(cut: Cut) -> None:
     assert feed(repl, b"R\x01\x80\x00\x01", cut) == []
     assert repl.bytes_to_send() == b"\x04"
     assert feed(repl, b"\x04\x04\x04>", cut) == [ended()]
+
+
+COUNTED = [
+    pytest.param(b"#6;Bab" + TOKEN[:3], Framed(b"B", b"ab" + TOKEN[:3]), id="bytes"),
+    pytest.param(b"#a;B" + 2 * TOKEN + b";", Framed(b"B", 2 * TOKEN + b";"), id="bytes that hold the token"),
+    pytest.param(b"#7;IA\x04\x04>\x04>", Framed(b"I", b"A\x04\x04>\x04>"), id="bytes like prompts"),
+    pytest.param(b"#2;B#", Framed(b"B", b"#"), id="one byte"),
+    pytest.param(b"=6;V'abc'", Framed(b"V", b"'abc'"), id="characters"),
+    pytest.param("=4;V'é'".encode(), Framed(b"V", "'é'".encode()), id="characters beyond ASCII"),
+    pytest.param("=5;V'é'".encode(), Framed(b"V", "'é'".encode()), id="bytes, where text is no Unicode"),
+]
+
+
+@every_cut
+@pytest.mark.parametrize(("framed", "value"), COUNTED)
+def test_a_frame_that_says_its_length_is_read_by_it(cut: Cut, framed: bytes, value: Framed) -> None:
+    repl = RawRepl()
+    repl.execute(b"_B()", TOKEN)
+    events = feed(repl, b"OKout" + TOKEN + framed + TOKEN + b"\x04\x04>", cut)
+    assert events == [Output(b"out"), value, ended(framed=True)]
+    assert not repl.counting
+
+
+@every_cut
+@pytest.mark.parametrize(
+    "framed",
+    [b"#6;Bab?cde", b"#6;Bbg\r\nabcde", b"#6;Babcdbg\r\ne", b"=6;V'ab?c'", b"=6;V'ab'", b"=6;V'abc'bg"],
+    ids=repr,
+)
+def test_a_frame_of_another_length_is_an_error_and_no_value(cut: Cut, framed: bytes) -> None:
+    repl = RawRepl()
+    repl.execute(b"_B()", TOKEN)
+    with pytest.raises(ProtocolError, match="came with"):
+        feed(repl, b"OK" + TOKEN + framed + TOKEN + b"\x04\x04>", cut)
+
+
+@every_cut
+@pytest.mark.parametrize("framed", [b"#;B", b"#x;B", b"#-1;B", b"#fffffff;B", b"#bg\r\n6;B", b"=100000000;V"])
+def test_a_length_that_is_none_is_an_error(cut: Cut, framed: bytes) -> None:
+    repl = RawRepl()
+    repl.execute(b"_B()", TOKEN)
+    with pytest.raises(ProtocolError, match="length"):
+        feed(repl, b"OK" + TOKEN + framed + 20 * b"x", cut)
+
+
+def test_a_board_that_sends_too_few_bytes_is_waited_for_and_not_suspected() -> None:
+    repl = RawRepl()
+    repl.execute(b"_B()", TOKEN)
+    repl.receive(b"OK" + TOKEN + b"#9;Bab\x04>")
+    assert repl.counting
+    assert not repl.suspect
+    repl.abandon()
+    assert not repl.counting

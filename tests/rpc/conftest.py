@@ -11,25 +11,37 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
+from belayd.audit import Trail
 from belayd.blobs import Blobs
 from belayd.board import Board
-from belayd.discovery import Attached, Port
+from belayd.chronicle import Chronicle
+from belayd.detached import Detached
+from belayd.disabling import Disabling
+from belayd.discovery import Attached, Discovery, Port
+from belayd.draining import Drain
+from belayd.entrance import Entrance
 from belayd.errors import BelaydError
 from belayd.events import Event, Events
 from belayd.fleet import Fleet
-from belayd.inventory import BoardSpec, SimulatedLink
+from belayd.inventory import BoardSpec, Inventory, SimulatedLink
 from belayd.leasing import Leasing
 from belayd.metrics import Metrics
+from belayd.reload import Reload
 from belayd.rpc.boards import Boards
-from belayd.rpc.daemon import About, Daemon
+from belayd.rpc.consoles import Consoles
+from belayd.rpc.daemon import About, Daemon, Upkeep
 from belayd.rpc.deployments import Deployments
 from belayd.rpc.jobs import Jobs
 from belayd.rpc.leases import Leases
-from belayd.rpc.server import Server
+from belayd.rpc.runs import outcome_bytes
+from belayd.rpc.server import Listening, Server
+from belayd.rpc.sight import Sight
 from belayd.rpc.tasks import Tasks
 from belayd.run import Order, Run
 from belayd.session import Emit, Session
 from belayd.snapshot import BoardState
+from belayd.store import Store
+from belayd.tokens import Tokens
 from belayd.v1 import boards_pb2, boards_pb2_grpc
 
 PATIENCE = 30.0
@@ -43,22 +55,43 @@ class Lab:
         now: What the blobs' clock says; it goes when told.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: Store) -> None:
         self.now = 0.0
         self.events = Events()
         self.leasing = Leasing(self.events, on_ended=self._lease_ended, max_hold=3600.0, idle=3600.0)
         self.fleet = Fleet(self.leasing, self.events, folder / "boards")
         self.blobs = Blobs(folder / "blobs", clock=lambda: self.now)
-        jobs = Jobs(self.fleet, self.leasing)
+        sight = Sight(self.fleet)
+        inventory = Inventory(folder / "lab.yaml")
+        discovery = Discovery((), (), self.fleet.discovered)
+        jobs = Jobs(sight, self.leasing)
+        self.detached = Detached(self.leasing, store.runs, Trail(store.audit.append), outcome_bytes)
+        chronicle = Chronicle()
+        self.events.listen(chronicle.hear)
         self.server = Server(
             {
-                "BoardService": Boards(self.fleet, jobs, self.events),
-                "LeaseService": Leases(self.fleet, self.leasing),
-                "TaskService": Tasks(jobs),
+                "BoardService": Boards(
+                    sight, jobs, self.events, Disabling(self.fleet, self.leasing, store.disabled)
+                ),
+                "LeaseService": Leases(sight, self.leasing),
+                "TaskService": Tasks(jobs, sight, self.detached, store.runs),
+                "ConsoleService": Consoles(self.fleet, jobs),
                 "DeploymentService": Deployments(jobs, self.blobs, self.events),
-                "DaemonService": Daemon(About(datetime.now(UTC), ""), self.fleet),
+                "DaemonService": Daemon(
+                    About(datetime.now(UTC), ""),
+                    sight,
+                    store.audit,
+                    chronicle,
+                    Upkeep(
+                        Reload(inventory, self.fleet, discovery, self.leasing),
+                        Drain(self.fleet, self.leasing),
+                        self.events,
+                    ),
+                ),
             },
             Metrics(self.fleet.snapshots),
+            Entrance(Tokens(folder / "access.sqlite"), lambda reason: None),
+            Trail(store.audit.append),
         )
         self.channel: grpc.aio.Channel
         self._news = asyncio.Event()
@@ -77,7 +110,7 @@ class Lab:
     async def start(self) -> None:
         self.fleet.add([BoardSpec("sim-1", SimulatedLink())])
         self.fleet.discovered(Attached("sim-1", Port("simulated")))
-        address = await self.server.start("localhost:0")
+        address = await self.server.start(Listening("localhost:0"))
         options = (("grpc.max_receive_message_length", -1),)
         self.channel = grpc.aio.insecure_channel(address, options)
         await self.until(lambda: self.board.state is BoardState.READY)
@@ -85,6 +118,7 @@ class Lab:
     async def stop(self) -> None:
         await self.channel.close()
         await self.fleet.close()
+        await self.detached.close()
         await self.server.stop(0)
         self.leasing.close()
 
@@ -124,9 +158,11 @@ class Lab:
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    lab = Lab(tmp_path)
+    store = await Store.open(tmp_path)
+    lab = Lab(tmp_path, store)
     try:
         await lab.start()
         yield lab
     finally:
         await lab.stop()
+        await store.close()

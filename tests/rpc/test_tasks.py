@@ -52,7 +52,7 @@ async def test_code_that_waits_is_bounded_in_bytes_and_goes_when_there_is_room(
 
 
 async def test_a_call_that_is_too_long_in_all_is_refused(stub: Any) -> None:
-    arguments = [values_pb2.Value(bytes=bytes(100_000))] * 3
+    arguments = [values_pb2.Value(str="\x00" * 100_000)] * 3
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.CallTask(tasks_pb2.CallTaskRequest(board=BOARD, function="f", arguments=arguments))

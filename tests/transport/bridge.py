@@ -68,6 +68,7 @@ def main() -> None:
         while True:
             connection, _ = door.accept()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
             serve(port, connection, mode == "rfc2217")
 
 

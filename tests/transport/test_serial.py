@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import subprocess
+import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +14,24 @@ from typing import Any
 import pytest
 
 from belayd.transport.contract import TransportError
-from belayd.transport.serial import open_serial
+from belayd.transport.serial import open_serial, with_lines
+
+HOLDER = """
+import fcntl, os, sys, termios
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
+fcntl.ioctl(fd, termios.TIOCEXCL)
+print('held', flush=True)
+sys.stdin.read()
+"""
+INTRUDER = """
+import os, sys
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
+except OSError as error:
+    print(error.strerror)
+"""
 
 
 @pytest.fixture
@@ -72,6 +91,84 @@ async def test_a_port_that_another_program_locked_is_busy(port: tuple[Path, int]
             await open_serial(str(port[0]))
     finally:
         os.close(fd)
+
+
+@pytest.fixture
+def holder(port: tuple[Path, int]) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that has made the port its own in the way of terminal programs, without a lock."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, port[0]], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+async def test_a_port_that_another_program_made_its_own_is_busy_even_for_root(
+    port: tuple[Path, int], holder: subprocess.Popen[bytes]
+) -> None:
+    with pytest.raises(TransportError, match=rf"in use by .*process {holder.pid}"):
+        await open_serial(str(port[0]))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the system refuses all but root")
+async def test_a_port_whose_holder_was_killed_is_free_again(
+    port: tuple[Path, int], holder: subprocess.Popen[bytes]
+) -> None:
+    holder.kill()
+    holder.wait()  # its mark outlives it on a pty
+
+    transport = await open_serial(str(port[0]))
+
+    await transport.close()
+
+
+async def test_nobody_else_opens_what_is_open(port: tuple[Path, int]) -> None:
+    port[0].chmod(0o666)
+    intrude = [sys.executable, "-c", INTRUDER, str(port[0])]
+
+    transport = await open_serial(str(port[0]))
+    during = await asyncio.to_thread(subprocess.check_output, intrude, text=True)
+    await transport.close()
+    after = await asyncio.to_thread(subprocess.check_output, intrude, text=True)
+
+    assert during == "Device or resource busy\n"
+    assert after == ""
+
+
+@pytest.mark.parametrize(("wish", "falls"), [(None, False), (False, False), (True, True)])
+async def test_closing_lets_the_lines_fall_only_where_that_is_wanted(
+    port: tuple[Path, int], wish: bool | None, falls: bool
+) -> None:
+    transport = await open_serial(str(port[0]), hupcl=wish)
+    control = termios.tcgetattr(port[1])[2]
+    await transport.close()
+
+    assert bool(control & termios.HUPCL) is falls
+
+
+@pytest.mark.parametrize(("baudrate", "speed"), [(9600, termios.B9600), (921_600, termios.B921600)])
+async def test_the_port_runs_at_the_rate_that_was_asked_for(
+    port: tuple[Path, int], baudrate: int, speed: int
+) -> None:
+    transport = await open_serial(str(port[0]), baudrate=baudrate, low_latency=False)
+    *_, into, out, _ = termios.tcgetattr(port[1])
+    await transport.close()
+
+    assert (into, out) == (speed, speed)
+
+
+@pytest.mark.parametrize("dtr", [True, False])
+@pytest.mark.parametrize("rts", [True, False])
+@pytest.mark.parametrize("before", [0, termios.TIOCM_DTR | termios.TIOCM_RTS | termios.TIOCM_CTS])
+def test_two_lines_are_set_and_the_others_left(before: int, dtr: bool, rts: bool) -> None:
+    after = with_lines(before, dtr=dtr, rts=rts)
+
+    assert bool(after & termios.TIOCM_DTR) is dtr
+    assert bool(after & termios.TIOCM_RTS) is rts
+    assert after & termios.TIOCM_CTS == before & termios.TIOCM_CTS
 
 
 async def test_a_closed_port_is_open_to_others_without_leftovers(port: tuple[Path, int]) -> None:

@@ -46,6 +46,8 @@ def fail():
 LONG = "\n".join(f"v{number} = {number} * 2" for number in range(800))
 PRINTED = b"".join(b"line %d\n" % number for number in range(300))
 EVERY_BYTE = bytes(range(256)) * 64
+NOISE = random.Random(3).randbytes(3000)
+NUMBERS = list(range(-200, 200))
 
 Pieces = Callable[[bytes], AsyncIterator[bytes]]
 
@@ -224,6 +226,10 @@ class Conversation:
             (self.fail, True),
             (self.shout, (Returned(300), PRINTED)),
             (lambda: self.evaluate("bytes(range(256)) * 64"), Returned(EVERY_BYTE)),
+            (lambda: self.call("add", NOISE, b"!"), Returned(NOISE + b"!")),
+            (lambda: self.call("add", [bytearray(NOISE)], [NOISE]), Returned([bytearray(NOISE), NOISE])),
+            (lambda: self.call("add", NUMBERS, [1]), Returned([*NUMBERS, 1])),
+            (lambda: self.call("add", "1.5" * 300, "x"), Returned("1.5" * 300 + "x")),
             (lambda: self.run(LONG), Returned(None)),
             (lambda: self.evaluate("v799"), Returned(1598)),
             (lambda: self.call("add", [1, (2,)], [{3: b"\x03\x04"}]), Returned([1, (2,), {3: b"\x03\x04"}])),
@@ -283,6 +289,23 @@ async def test_every_question_is_answered_rightly(transport: Transport, opened: 
     answers = await conversation.all_answers()
 
     assert answers == [answer for _, answer in conversation.questions()]
+
+
+async def test_bytes_cost_few_more_on_every_wire(transport: Transport, opened: Open) -> None:
+    conversation = opened(transport)
+    await conversation.start()
+    await conversation.run("import os\nnoise = os.urandom(100000)\ndef same(value): return value == noise")
+    await conversation.evaluate("1")
+    received, sent = transport.traffic.received_bytes, transport.traffic.sent_bytes
+
+    outcome = await conversation.evaluate("noise")
+    received = transport.traffic.received_bytes - received
+    same = await conversation.call("same", outcome.value if isinstance(outcome, Returned) else None)
+    sent = transport.traffic.sent_bytes - sent
+
+    assert same == Returned(True)
+    assert received <= 110_000
+    assert sent <= 110_000
 
 
 async def test_an_endless_loop_is_interrupted_and_names_stay(transport: Transport, opened: Open) -> None:

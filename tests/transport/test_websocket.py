@@ -244,6 +244,29 @@ async def test_a_path_that_no_record_holds_is_refused(webrepl: Webrepl, path: st
     await transport.close()
 
 
+async def test_what_comes_is_acknowledged_at_once_and_what_goes_is_not_held_back(door: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    opening = asyncio.create_task(open_webrepl(url_of(door), password=PASSWORD))
+    served, _ = await loop.sock_accept(door)
+    await play_the_login(served)
+    transport = await opening
+    connection = transport._connection
+    at_once = []
+
+    with served:
+        for _ in range(50):  # a conversation, after which the kernel would wait to acknowledge
+            await transport.send(b"x")
+            await loop.sock_recv(served, 100)
+            await loop.sock_sendall(served, b"\x81\x01y")
+            assert await transport.receive() == b"y"
+            at_once.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+        nodelay = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        await transport.close()
+
+    assert nodelay
+    assert at_once == [1] * 50
+
+
 async def test_an_idle_link_is_pinged_by_nobody_and_each_send_is_one_text_frame(
     door: socket.socket,
 ) -> None:

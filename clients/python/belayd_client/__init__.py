@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         LeaseSummary,
     )
     from belayd_client.client import Client
+    from belayd_client.console import Console
     from belayd_client.deployment import DeploymentPlan, DeploymentProgress, DeploymentSummary
     from belayd_client.device import Device, PyboardException
     from belayd_client.errors import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         InternalError,
         LeaseLost,
         LeaseNotFound,
+        LeaseRequired,
         NotFound,
         OperatorNeeded,
         PreparationFailed,
@@ -43,9 +45,13 @@ if TYPE_CHECKING:
         TransportLost,
         Unsupported,
     )
+    from belayd_client.history import AuditEvent, AuditVerdict, Event
     from belayd_client.lease import Lease
+    from belayd_client.runs import Run, RunState
 
 __all__ = [
+    "AuditEvent",
+    "AuditVerdict",
     "BelaydError",
     "Board",
     "BoardException",
@@ -57,17 +63,20 @@ __all__ = [
     "Client",
     "ConnectionFailed",
     "ConnectionLost",
+    "Console",
     "Daemon",
     "DeploymentPlan",
     "DeploymentProgress",
     "DeploymentSummary",
     "Device",
+    "Event",
     "Exhausted",
     "InternalError",
     "Lease",
     "LeaseLost",
     "LeaseNotFound",
     "LeaseRecord",
+    "LeaseRequired",
     "LeaseSummary",
     "NotFound",
     "OperatorNeeded",
@@ -75,27 +84,35 @@ __all__ = [
     "PyboardException",
     "Refused",
     "RequestInvalid",
+    "Run",
     "RunCancelled",
+    "RunState",
     "RunTimeout",
     "TransportLost",
     "Unsupported",
 ]
 
 _ELSEWHERE = {
+    "AuditEvent": "history",
+    "AuditVerdict": "history",
     "Board": "board",
     "BoardFacts": "board",
     "BoardState": "board",
     "BoardsChange": "board",
     "Client": "client",
+    "Console": "console",
     "Daemon": "board",
     "DeploymentPlan": "deployment",
     "DeploymentProgress": "deployment",
     "DeploymentSummary": "deployment",
     "Device": "device",
+    "Event": "history",
     "Lease": "lease",
     "LeaseRecord": "board",
     "LeaseSummary": "board",
     "PyboardException": "device",
+    "Run": "runs",
+    "RunState": "runs",
 }
 
 

@@ -55,7 +55,7 @@ class Board:
     """One board of the inventory as it was a moment ago.
 
     `facts` is None until the board first answered, `lease` when nobody holds it,
-    `last_seen` if it never answered. The running job is not in `queue_length`.
+    `last_seen` if it never answered; `observers` watch its console. The running job is not in `queue_length`.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Board:
     queue_length: int
     lease_queue_length: int
     last_seen: datetime | None
+    observers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,15 @@ class BoardsChange:
 
     boards: tuple[Board, ...]
     removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakNotice:
+    """An operator's word that a lease will end."""
+
+    by: str
+    reason: str
+    ends: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +102,23 @@ class LeaseRecord:
     since: datetime
     expires: datetime
     ttl: float
+    notice: BreakNotice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrainStatus:
+    """How far a daemon's draining is: by whom, why, since when, and what still goes on."""
+
+    principal: str
+    reason: str
+    since: datetime
+    leases: int
+    boards_at_work: int
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """What a daemon is, and who the caller is to it."""
+    """What a daemon is, and who the caller is to it; `drain` is None unless it drains."""
 
     version: str
     host: str
@@ -105,6 +127,7 @@ class Daemon:
     boards: int
     principal: str
     role: str
+    drain: DrainStatus | None = None
 
 
 def resource(name: str) -> str:
@@ -132,6 +155,7 @@ def to_board(message: boards_pb2.Board) -> Board:
         queue_length=message.queue_length,
         lease_queue_length=message.lease_queue_length,
         last_seen=to_datetime(message.last_seen_time) if message.HasField("last_seen_time") else None,
+        observers=tuple(message.observers),
     )
 
 
@@ -146,6 +170,9 @@ def to_lease_record(message: leases_pb2.Lease) -> LeaseRecord:
         since=to_datetime(message.acquire_time),
         expires=to_datetime(message.expire_time),
         ttl=to_seconds(message.ttl),
+        notice=BreakNotice(message.notice.by, message.notice.reason, to_datetime(message.notice.end_time))
+        if message.HasField("notice")
+        else None,
     )
 
 
@@ -159,6 +186,18 @@ def to_daemon(message: daemon_pb2.GetDaemonResponse) -> Daemon:
         boards=message.boards,
         principal=message.principal,
         role=message.role,
+        drain=to_drain(message.drain) if message.HasField("drain") else None,
+    )
+
+
+def to_drain(message: daemon_pb2.DrainStatus) -> DrainStatus:
+    """Return what a message tells."""
+    return DrainStatus(
+        principal=message.principal,
+        reason=message.reason,
+        since=to_datetime(message.start_time),
+        leases=message.leases,
+        boards_at_work=message.boards_at_work,
     )
 
 

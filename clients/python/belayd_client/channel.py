@@ -1,8 +1,9 @@
 """An address and credentials become a gRPC channel.
 
 A token travels only inside TLS or to a loopback address; anything else is
-refused here, before a byte is sent. Tokens come from a file or the environment,
-never from a command line, where other users could read them.
+refused here, before a byte is sent. Tokens come from a profile, a file or the environment,
+never from a command line, where other users could read them. A profile's
+credentials go to its own address only.
 Source of the keepalive times: a frozen daemon is noticed within about 15 s with
 them, and after 62 s without http2.ping_timeout_ms (measured, grpcio 1.85).
 """
@@ -20,6 +21,7 @@ import grpc
 
 from belayd_client.errors import RequestInvalid
 from belayd_client.link import Link
+from belayd_client.profile import Profile, chosen
 
 DEFAULT_ADDRESS = "localhost:50951"
 DEFAULT_PORT = 50951
@@ -52,24 +54,32 @@ def connect(
     ca: Path | None = None,
     cert: Path | None = None,
     key: Path | None = None,
+    profile: str | None = None,
 ) -> Link:
     """Return a link to a daemon; the connection itself is made by the first call.
 
     Args:
         address: "HOST", "HOST:PORT", "[IPV6]:PORT" or "unix:PATH"; None takes
-            BELAYD_ADDRESS, else localhost:50951.
-        token: The bearer token; None takes `token_file`, else BELAYD_TOKEN, else none.
+            BELAYD_ADDRESS, else the profile's, else localhost:50951.
+        token: The bearer token; None takes `token_file`, else BELAYD_TOKEN, else the
+            profile's, else none.
         token_file: A file that holds the token and that nobody else may read.
         ca: PEM of the authority that signed the daemon's certificate; switches TLS on.
         cert: PEM of the caller's certificate; needs `key`; switches TLS on.
         key: PEM of its private key.
+        profile: Whose address and credentials are taken where nothing else says so;
+            None takes BELAYD_PROFILE's, else the one called default; "" takes none.
 
     Raises:
         RequestInvalid: The address or credentials cannot be used, or a token would
             travel in the clear beyond loopback.
     """
-    target = full_address(address or os.environ.get("BELAYD_ADDRESS") or DEFAULT_ADDRESS)
-    bearer = token or _read_token(token_file)
+    target, kept = _daemon(address, profile)
+    bearer = token or _read_token(token_file) or (kept.token if kept else "")
+    if kept is not None:
+        ca = ca or kept.ca
+        if cert is None and key is None:
+            cert, key = kept.cert, kept.key
     secure = ca is not None or cert is not None
     if bearer and not secure and not is_loopback(target):
         raise RequestInvalid(
@@ -84,6 +94,22 @@ def connect(
         return grpc.secure_channel(target, credentials, options=options)
 
     return Link(target, open_channel, (("authorization", f"Bearer {bearer}"),) if bearer else ())
+
+
+def _daemon(address: str | None, name: str | None) -> tuple[str, Profile | None]:
+    """Return where the daemon is, and the profile if it is one for there."""
+    given = address or (os.environ.get("BELAYD_ADDRESS") if not name else None)
+    profile = chosen(name)
+    if profile is None:
+        return full_address(given or DEFAULT_ADDRESS), None
+    target = full_address(given or profile.address)
+    if target == profile.address:
+        return target, profile
+    if name:
+        raise RequestInvalid(
+            f"profile {name!r} is for {profile.address}, not for {target}; name one of the two"
+        )
+    return target, None
 
 
 def full_address(address: str) -> str:

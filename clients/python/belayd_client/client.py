@@ -17,34 +17,27 @@ import socket
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Literal, Self
 
-from belayd.v1 import boards_pb2, boards_pb2_grpc, daemon_pb2, daemon_pb2_grpc, leases_pb2
-from belayd_client import deployment, project
-from belayd_client.board import (
-    Board,
-    BoardsChange,
-    Daemon,
-    LeaseRecord,
-    bare,
-    resource,
-    to_board,
-    to_daemon,
-)
+from belayd.v1 import consoles_pb2, daemon_pb2, daemon_pb2_grpc, leases_pb2
+from belayd_client import boards, deployment, project
+from belayd_client.board import Board, BoardsChange, Daemon, LeaseRecord, resource, to_daemon
+from belayd_client.boards import READ_TIMEOUT
 from belayd_client.channel import connect
+from belayd_client.console import Console
 from belayd_client.deployment import DeploymentOptions, DeploymentPlan, DeploymentProgress, DeploymentSummary
 from belayd_client.errors import RequestInvalid
-from belayd_client.lease import Lease, acquire, list_leases, release
+from belayd_client.function import Function
+from belayd_client.history import History
+from belayd_client.lease import Lease, acquire, break_lease, list_leases, release, token_of
 from belayd_client.project import Project
+from belayd_client.runs import DetachedRuns
 from belayd_client.task import Tasks
 from belayd_client.times import to_duration
-
-# What only reads never waits for a board.
-_READ_TIMEOUT = 10.0
-_RESET_TIMEOUT = 30.0
+from belayd_client.upkeep import Upkeep
 
 
-class Client:
+class Client(DetachedRuns, History, Upkeep):
     """A connection to one daemon; see `channel.connect` for what the arguments mean."""
 
     def __init__(
@@ -56,6 +49,7 @@ class Client:
         ca: str | os.PathLike[str] | None = None,
         cert: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
+        profile: str | None = None,
         holder: str | None = None,
     ) -> None:
         """Prepare the connection; the first call makes it.
@@ -63,7 +57,13 @@ class Client:
         `holder` is who others read beside a lease; None is "user@host".
         """
         self._link = connect(
-            address, token=token, token_file=_path(token_file), ca=_path(ca), cert=_path(cert), key=_path(key)
+            address,
+            token=token,
+            token_file=_path(token_file),
+            ca=_path(ca),
+            cert=_path(cert),
+            key=_path(key),
+            profile=profile,
         )
         self._holder = holder
         self._tasks = Tasks(self._link)
@@ -79,23 +79,13 @@ class Client:
         with self._link.calling():
             return to_daemon(
                 stub.GetDaemon(
-                    daemon_pb2.GetDaemonRequest(), timeout=_READ_TIMEOUT, metadata=self._link.metadata
+                    daemon_pb2.GetDaemonRequest(), timeout=READ_TIMEOUT, metadata=self._link.metadata
                 )
             )
 
     def boards(self, selector: str | None = None) -> list[Board]:
         """Return the boards that a selector such as "chip=rp2,rack=2" matches, by name; None for all."""
-        boards: list[Board] = []
-        request = boards_pb2.ListBoardsRequest(selector=selector or "")
-        with self._link.calling():
-            while True:
-                page = self._link.stub(boards_pb2_grpc.BoardServiceStub).ListBoards(
-                    request, timeout=_READ_TIMEOUT, metadata=self._link.metadata
-                )
-                boards += [to_board(board) for board in page.boards]
-                if not page.next_page_token:
-                    return boards
-                request.page_token = page.next_page_token
+        return boards.list_boards(self._link, selector or "")
 
     def board(self, name: str) -> Board:
         """Return one board.
@@ -103,27 +93,11 @@ class Client:
         Raises:
             NotFound: The inventory has none of this name.
         """
-        request = boards_pb2.GetBoardRequest(name=resource(name))
-        with self._link.calling():
-            response = self._link.stub(boards_pb2_grpc.BoardServiceStub).GetBoard(
-                request, timeout=_READ_TIMEOUT, metadata=self._link.metadata
-            )
-        return to_board(response.board)
+        return boards.get_board(self._link, name)
 
     def watch_boards(self, selector: str | None = None) -> Iterator[BoardsChange]:
         """Yield all matching boards once, then those that changed, until closed or the daemon ends."""
-        request = boards_pb2.WatchBoardsRequest(selector=selector or "")
-        with self._link.calling():
-            call = self._link.stub(boards_pb2_grpc.BoardServiceStub).WatchBoards(
-                request, metadata=self._link.metadata
-            )
-            try:
-                for response in call:
-                    yield BoardsChange(
-                        tuple(map(to_board, response.boards)), tuple(map(bare, response.removed))
-                    )
-            finally:
-                call.cancel()
+        return boards.watch_boards(self._link, selector or "")
 
     def acquire(
         self,
@@ -133,6 +107,7 @@ class Client:
         ttl: float = 600,
         wait: float | None = None,
         reason: str = "",
+        priority: Literal["low", "normal", "high"] = "normal",
         on_queued: Callable[[int], object] | None = None,
     ) -> Lease:
         """Take one board, or the first free one that a selector matches.
@@ -144,6 +119,7 @@ class Client:
             wait: How many seconds to wait while somebody has it; 0 fails at once,
                 None waits as long as it takes.
             reason: Why, for others to read.
+            priority: "low" goes after all others; "high" before, for operators.
             on_queued: Called with the place in the queue whenever it changes; 1 is next.
 
         Raises:
@@ -156,6 +132,7 @@ class Client:
             wait=to_duration(wait),
             holder=self._holder or _user_at_host(),
             reason=reason,
+            priority=leases_pb2.LeasePriority.Value(f"LEASE_PRIORITY_{priority.upper()}"),
         )
         if selector is None:
             request.board = resource(board or "")
@@ -178,6 +155,14 @@ class Client:
             LeaseLost: It has ended already.
         """
         release(self._link, token)
+
+    def break_lease(self, board: str, reason: str, grace: float | None = None) -> LeaseRecord:
+        """End somebody's lease, after `grace` seconds of notice if given; for operators.
+
+        Raises:
+            LeaseNotFound: Nobody holds the board.
+        """
+        return break_lease(self._link, board, reason, grace)
 
     def leases(self) -> list[LeaseRecord]:
         """Return the live leases, oldest first."""
@@ -212,7 +197,7 @@ class Client:
             board,
             source,
             expression=False,
-            token=_token(lease),
+            token=token_of(lease),
             timeout=timeout,
             output=output,
             on_queued=on_queued,
@@ -233,7 +218,7 @@ class Client:
             board,
             expression,
             expression=True,
-            token=_token(lease),
+            token=token_of(lease),
             timeout=timeout,
             output=output,
             on_queued=on_queued,
@@ -272,8 +257,23 @@ class Client:
     ) -> object:
         """As `call`, for arguments in a sequence and keywords of any name, "timeout" too."""
         return self._tasks.call(
-            board, function, arguments, keywords, token=_token(lease), timeout=timeout, output=output
+            board, function, arguments, keywords, token=token_of(lease), timeout=timeout, output=output
         )
+
+    def function(
+        self,
+        board: str,
+        name: str,
+        *,
+        lease: Lease | str | None = None,
+        timeout: float | None = None,
+        output: Callable[[bytes], object] | None = None,
+    ) -> Function[..., object]:
+        """Return a function of a board, to be called, or submitted and mapped: many calls at once.
+
+        `output` gets what each call printed, at once at its end; `timeout` is for each. Else as `call`.
+        """
+        return Function(self._link, self._tasks, board, name, lambda: token_of(lease), timeout, output)
 
     def iterate(
         self,
@@ -288,7 +288,7 @@ class Client:
     ) -> Generator[object, object, None]:
         """Return a generator over what a function yields, up to `window` items ahead; `send` needs 1."""
         return self._tasks.iterate(
-            board, function, arguments, keywords, token=_token(lease), window=window, output=output
+            board, function, arguments, keywords, token=token_of(lease), window=window, output=output
         )
 
     def deploy(
@@ -336,7 +336,7 @@ class Client:
             board,
             folder,
             options,
-            token=_token(lease),
+            token=token_of(lease),
             timeout=timeout,
             on_plan=on_plan,
             progress=progress,
@@ -355,15 +355,21 @@ class Client:
         timeout: float | None = None,
     ) -> Board:
         """Reset the board's interpreter, or with `hard` the chip; return it when it answers again."""
-        request = boards_pb2.ResetBoardRequest(
-            name=resource(board), lease_token=_token(lease), hard=hard, timeout=to_duration(timeout)
+        return boards.reset_board(self._link, board, token_of(lease), hard, timeout)
+
+    def attach(self, board: str, lease: Lease | str) -> Console:
+        """Join the caller to a board: its raw bytes both ways, until the console is left.
+
+        Raises:
+            LeaseRequired, LeaseLost: The board is not the caller's.
+        """
+        return Console(
+            self._link, consoles_pb2.AttachStart(board=resource(board), lease_token=token_of(lease))
         )
-        deadline = (_RESET_TIMEOUT if timeout is None else timeout) + deployment.GRACE
-        with self._link.calling():
-            response = self._link.stub(boards_pb2_grpc.BoardServiceStub).ResetBoard(
-                request, timeout=deadline, metadata=self._link.metadata
-            )
-        return to_board(response.board)
+
+    def observe(self, board: str) -> Console:
+        """Watch what a board prints from now on; whoever holds the board sees who watches."""
+        return Console(self._link, consoles_pb2.AttachStart(board=resource(board), observe=True))
 
     def close(self) -> None:
         """End the connection; calls of other threads end as cancelled. Leases live on until their expiry."""
@@ -377,14 +383,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _token(lease: Lease | str | None) -> str:
-    if isinstance(lease, Lease):
-        if lease.loss is not None:
-            raise lease.loss
-        return lease.token
-    return lease or ""
 
 
 def _path(path: str | os.PathLike[str] | None) -> Path | None:

@@ -21,9 +21,10 @@ from typing import ParamSpec, Self, TextIO, TypeVar, cast, overload
 
 from belayd_client.client import Client
 from belayd_client.errors import BelaydError, BoardException
+from belayd_client.function import Function
 from belayd_client.lease import Lease
 from belayd_client.lineends import LineEnds
-from belayd_client.source import function_source, is_expression, takes_values
+from belayd_client.source import function_source, is_expression, statements, takes_values
 
 PyboardException = BoardException
 
@@ -127,7 +128,7 @@ class Device:
         """Return the value of an expression, or run statements and return None.
 
         Args:
-            cmd: Code for the board's global namespace.
+            cmd: Code for the board's global namespace; a margin that all of it has does not count.
             stream_out: Where its prints go, live; left out is sys.stdout, None drops them.
             timeout: Seconds; None is the device's.
             minify: Taken for Belay's programs; code is sent as written.
@@ -144,11 +145,13 @@ class Device:
                 return self._client.evaluate(
                     self.name, cmd.strip(), lease=self._lease, timeout=limit, output=prints.write
                 )
-            self._client.run(self.name, cmd, lease=self._lease, timeout=limit, output=prints.write)
+            self._client.run(
+                self.name, statements(cmd), lease=self._lease, timeout=limit, output=prints.write
+            )
             return None
 
     @overload
-    def task(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    def task(self, function: Callable[P, R], /) -> Function[P, R]: ...
 
     @overload
     def task(
@@ -160,7 +163,7 @@ class Device:
         register: bool = True,
         record: bool = True,
         trusted: bool = False,
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
 
     def task(
         self,
@@ -171,8 +174,11 @@ class Device:
         register: bool = True,
         record: bool = True,
         trusted: bool = False,
-    ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+    ) -> Function[P, R] | Callable[[Callable[P, R]], Function[P, R]]:
         """Define a function on the board, once and now; calling it then runs it there.
+
+        Many calls are on their way at once with `submit`, `map` and `starmap` of what is
+        returned: see Function.
 
         A generator's items come as they are asked for, some in advance unless values
         are sent into it. Arguments and results are typed values: numbers, text, bytes, and lists,
@@ -210,7 +216,7 @@ class Device:
             if error is None:  # Else the block's own exception is what the caller must see.
                 raise
 
-    def _define(self, function: Callable[P, R], *, register: bool = True) -> Callable[P, R]:
+    def _define(self, function: Callable[P, R], *, register: bool = True) -> Function[P, R]:
         source = function_source(function)
         name = function.__name__
         self._client.run(self.name, source, lease=self._lease, timeout=self._timeout)
@@ -227,32 +233,25 @@ class Device:
 
             return self._register(name, iterate, register)
 
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            with _Prints(...) as prints:
-                value = self._client.call_with(
-                    self.name,
-                    name,
-                    args,
-                    kwargs,
-                    lease=self._lease,
-                    timeout=self._timeout,
-                    output=prints.write,
-                )
-            return cast(R, value)
+        call = self._client.function(self.name, name, lease=self._lease, timeout=self._timeout, output=_print)
+        return self._register(name, functools.update_wrapper(call, function), register)
 
-        return self._register(name, call, register)
-
-    def _register(self, name: str, call: Callable[P, R], register: bool) -> Callable[P, R]:
+    def _register(self, name: str, call: object, register: bool) -> Function[P, R]:
         if register and not hasattr(self, name):
             setattr(self, name, call)
-        return call
+        return cast(Function[P, R], call)
 
     def _close_at_exit(self) -> None:
         try:
             self.close()
         except BelaydError:
             return  # The lease ends at its expiry, and there is nobody left to tell.
+
+
+def _print(data: bytes) -> None:
+    """Show what a call printed."""
+    with _Prints(...) as prints:
+        prints.write(data)
 
 
 class _Prints:

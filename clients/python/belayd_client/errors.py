@@ -5,6 +5,7 @@
     │   └── PreparationFailed fix the files; nothing was sent
     ├── NotFound              fix the name
     ├── BoardLeased           acquire it and wait
+    ├── LeaseRequired         acquire it first
     ├── LeaseLost             acquire again
     │   └── LeaseNotFound     likewise; a NotFound too
     ├── BoardUnavailable      try later, or another board
@@ -50,7 +51,7 @@ class PreparationFailed(RequestInvalid):
 
 
 class NotFound(BelaydError):
-    """There is no such board, lease or file; `reason` tells which of them."""
+    """There is no such board, lease, run or file; `reason` tells which of them."""
 
 
 class BoardLeased(BelaydError):
@@ -76,6 +77,10 @@ class BoardLeased(BelaydError):
         """How many wait for it already."""
         text = self.fields.get("queue_length", "")
         return int(text) if text.isdecimal() else 0
+
+
+class LeaseRequired(BelaydError):
+    """What was asked for needs the board's lease."""
 
 
 class LeaseLost(BelaydError):

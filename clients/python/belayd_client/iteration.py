@@ -35,6 +35,7 @@ class Items(Generator[object, object, None]):
         self._output = output
         self._waiting: Waiting | None = None
         self._expected = 0
+        self._over = False
 
     def __next__(self) -> object:
         return self.send(None)
@@ -49,6 +50,8 @@ class Items(Generator[object, object, None]):
         """
         from belayd import wire
 
+        if self._over:
+            raise StopIteration
         waiting = self._started(value)
         if value is not None:
             if self._expected or waiting.items:
@@ -59,6 +62,7 @@ class Items(Generator[object, object, None]):
             self._order(tasks_pb2.IterationOrder(credit=more), more)
         while not waiting.items:
             if waiting.ended:
+                self._over = True
                 self._conversation.settle(waiting, self._output)
                 raise StopIteration
             self._conversation.wait(waiting)
@@ -78,6 +82,7 @@ class Items(Generator[object, object, None]):
 
     def close(self) -> None:
         """End the generator; its finally clauses have run when this returns."""
+        self._over = True
         waiting = self._waiting
         if waiting is None or waiting.ended:
             return

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from belayd.v1 import leases_pb2, leases_pb2_grpc
-from belayd_client.board import LeaseRecord, to_lease_record
+from belayd_client.board import BreakNotice, LeaseRecord, resource, to_lease_record
 from belayd_client.errors import BelaydError, ConnectionLost, LeaseLost
 from belayd_client.link import Link
 from belayd_client.times import to_duration
@@ -89,6 +89,11 @@ class Lease:
     def record(self) -> LeaseRecord:
         """What everybody may know of it."""
         return self._record
+
+    @property
+    def notice(self) -> BreakNotice | None:
+        """Who will end it, why and when, as of the last renewal; None if nobody said so."""
+        return self._record.notice
 
     @property
     def lost(self) -> bool:
@@ -195,6 +200,16 @@ class Lease:
             return  # It ends at its expiry, and there is nobody left to tell.
 
 
+def break_lease(link: Link, board: str, reason: str, grace: float | None) -> LeaseRecord:
+    """End somebody's lease; return it as it was, or with its notice."""
+    request = leases_pb2.BreakLeaseRequest(board=resource(board), reason=reason, grace=to_duration(grace))
+    with link.calling():
+        response = link.stub(leases_pb2_grpc.LeaseServiceStub).BreakLease(
+            request, timeout=_RPC_TIMEOUT, metadata=link.metadata
+        )
+    return to_lease_record(response.lease)
+
+
 def acquire(
     link: Link, request: leases_pb2.AcquireLeaseRequest, on_queued: Callable[[int], object] | None
 ) -> Lease:
@@ -220,6 +235,15 @@ def acquire(
     if lease is None:
         raise ConnectionLost(f"belayd at {link.address} ended the acquisition without a lease")
     return lease
+
+
+def token_of(lease: Lease | str | None) -> str:
+    """Return a lease's token, "" for none; raises LeaseLost if it is known to have ended."""
+    if isinstance(lease, Lease):
+        if lease.loss is not None:
+            raise lease.loss
+        return lease.token
+    return lease or ""
 
 
 def list_leases(link: Link) -> list[LeaseRecord]:

@@ -1,8 +1,8 @@
-"""The source of a host function as a board shall define it.
+"""Source of the host as a board shall run it: a function's, or statements.
 
-Decorators go, since the host has applied them. An indented function is dedented
+Decorators go, since the host has applied them. Indented source is dedented
 unless a string in it spans lines: taking spaces from such a string would change
-its value, so it stays indented under an `if 1:`, which defines the same function.
+its value, so it stays indented under an `if 1:`, which means the same.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import inspect
 import warnings
 from collections.abc import Callable
 from typing import Literal
+
+from belayd_client.errors import RequestInvalid
 
 
 def function_source(function: Callable[..., object]) -> str:
@@ -45,6 +47,43 @@ def function_source(function: Callable[..., object]) -> str:
     return "\n".join(line.removeprefix(margin) for line in body) + "\n"
 
 
+def refuse_halves(code: str) -> None:
+    """Raise RequestInvalid for code that no file could hold, such as one with half a surrogate pair."""
+    try:
+        code.encode()
+    except UnicodeEncodeError as error:
+        raise RequestInvalid(
+            f"code: no Unicode text, {code[error.start]!a} at position {error.start} is half a character; "
+            "write it as an escape in the board's own code",
+            reason="REQUEST_INVALID",
+            fields={"field": "code"},
+        ) from None
+
+
+def statements(code: str) -> str:
+    """Return statements without the margin that they have in the caller's own source.
+
+    What is no Python is returned as it is: the board says what is wrong with it.
+    """
+    lines = code.split("\n")
+    first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
+    margin = first[: len(first) - len(first.lstrip())]
+    if not margin:
+        return code
+    # An empty first line makes room, and the board counts lines as the caller does.
+    framed = ["if 1:", *lines[0 if lines[0].strip() else 1 :]]
+    try:
+        tree = _parse("\n".join(framed), "exec")
+    except (SyntaxError, ValueError):
+        return code
+    match tree:
+        case ast.Module(body=[ast.If(orelse=[])]):
+            pass
+        case _:
+            return code  # not all of it has the margin
+    return "\n".join(framed if _has_long_string(tree) else [line.removeprefix(margin) for line in lines])
+
+
 def takes_values(source: str) -> bool:
     """Tell whether a generator's source uses what is sent into it: a yield that stands for a value."""
     tree = _parse(source, "exec")
@@ -76,10 +115,10 @@ def _definition(tree: ast.AST, name: str) -> ast.FunctionDef:
     raise TypeError(f"{name} is not defined by a def statement; a task must be")
 
 
-def _has_long_string(definition: ast.FunctionDef) -> bool:
+def _has_long_string(tree: ast.AST) -> bool:
     return any(
         isinstance(node, ast.Constant | ast.JoinedStr)
         and node.end_lineno is not None
         and node.end_lineno > node.lineno
-        for node in ast.walk(definition)
+        for node in ast.walk(tree)
     )

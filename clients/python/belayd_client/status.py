@@ -29,6 +29,7 @@ REASONS: Mapping[str, type[errors.BelaydError]] = {
     "RUN_NOT_FOUND": errors.NotFound,
     "ROLLOUT_NOT_FOUND": errors.NotFound,
     "BOARD_LEASED": errors.BoardLeased,
+    "LEASE_REQUIRED": errors.LeaseRequired,
     "LEASE_EXPIRED": errors.LeaseLost,
     "LEASE_BROKEN": errors.LeaseLost,
     "STALE_FENCE": errors.LeaseLost,
@@ -73,6 +74,20 @@ CODES: Mapping[grpc.StatusCode, type[errors.BelaydError]] = {
 # ConnectionLost hangs on it, and the second is the first's child.
 _NEVER_CONNECTED = ("failed to connect", "dns resolution failed", "name resolution", "empty address list")
 
+# How a TLS handshake that fails is worded, and what helps.
+_HANDSHAKE = (
+    ("certificate has expired", "the daemon's certificate has expired; its administrator must renew it"),
+    ("certificate is not yet valid", "the daemon's certificate is not valid yet; is a clock wrong?"),
+    ("certificate_verify_failed", "the daemon's certificate is not of the authority that --ca names"),
+    ("hostname verification", "the daemon's certificate is for another name; connect by that name"),
+    ("wrong_version_number", "the daemon serves without TLS; leave out --ca and --cert"),
+    (
+        "socket closed",
+        "it ended the connection at once. If it serves TLS, name its CA with --ca; if it asks for "
+        "certificates, yours (--cert, --key) is missing, has expired, or is of another authority",
+    ),
+)
+
 
 def from_reason(reason: str, message: str, fields: Mapping[str, str]) -> errors.BelaydError:
     """Return the exception for what the daemon told inside a stream."""
@@ -101,6 +116,8 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> errors.BelaydError:
 
 def _no_connection(text: str, address: str) -> errors.ConnectionFailed:
     if any(words in text.lower() for words in _NEVER_CONNECTED):
+        if hint := next((hint for words, hint in _HANDSHAKE if words in text.lower()), ""):
+            return errors.ConnectionFailed(f"no connection to belayd at {address}: {hint} ({text})")
         cause = "connection refused" if "refused" in text.lower() else text
         return errors.ConnectionFailed(
             f"no belayd answers at {address} ({cause}); is `belayd serve` running there?"

@@ -18,6 +18,7 @@ from belayd_client.errors import ConnectionLost, Unsupported
 from belayd_client.iteration import Items
 from belayd_client.link import Link
 from belayd_client.results import value_of
+from belayd_client.source import refuse_halves
 from belayd_client.times import to_duration
 
 # What the daemon says of a timeout arrives before gRPC's own deadline ends the call.
@@ -25,6 +26,7 @@ GRACE = 10.0
 PAYS_AFTER = 3
 """Calls on a board from which on a stream pays for its opening."""
 MOST_STREAMS = 16
+"""Kept open; there are more only while calls are under way on all of them."""
 MOST_COUNTED = 1000
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class Tasks:
         on_queued: Callable[[int], object] | None,
     ) -> object:
         """Run statements or evaluate an expression; return its value, None for statements."""
+        refuse_halves(code)
         request = tasks_pb2.RunTaskRequest(
             board=resource(board),
             lease_token=token,
@@ -120,10 +123,14 @@ class Tasks:
         output: Callable[[bytes], object] | None,
     ) -> Items:
         """Return a generator over what a function on the board yields."""
+        return self.stream(board, token).iterate(function, arguments, keywords, window, output)
+
+    def stream(self, board: str, token: str) -> Conversation:
+        """Return the stream for calls under a token."""
         conversation = self._conversation(board, token, at_once=True)
         if conversation is None:
-            raise Unsupported(f"belayd at {self._link.address} cannot push items; it is an older one")
-        return conversation.iterate(function, arguments, keywords, window, output)
+            raise Unsupported(f"belayd at {self._link.address} has no streams of calls; it is an older one")
+        return conversation
 
     def close(self) -> None:
         """End the streams; calls under way end as cancelled."""
@@ -145,11 +152,17 @@ class Tasks:
             self._calls[key] += 1
             if not self._conversing or not (at_once or self._calls[key] >= PAYS_AFTER):
                 return None
+            if len(self._conversations) >= MOST_STREAMS:
+                self._close_an_idle_one()
             conversation = self._conversations[key] = Conversation(self._link, board, token)
-            if len(self._conversations) > MOST_STREAMS:
-                _, oldest = self._conversations.popitem(last=False)
-                oldest.close()
             return conversation
+
+    def _close_an_idle_one(self) -> None:
+        for key, conversation in self._conversations.items():
+            if conversation.idle:
+                conversation.close()
+                del self._conversations[key]
+                return
 
     def _call_alone(
         self,

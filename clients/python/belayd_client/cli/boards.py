@@ -116,6 +116,8 @@ def _info(args: argparse.Namespace) -> int:
         ]
     else:
         rows.append(("held by", "nobody"))
+    if board.observers:
+        rows.append(("watched by", ", ".join(board.observers)))
     rows.append(("waiting for it", str(board.lease_queue_length)))
     for heading, text in rows:
         print(f"{heading + ':':<16}{one_line(text)}")

@@ -55,8 +55,9 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command takes, before its name and after."""
     group = parser.add_argument_group("connection")
     for flag, metavar, text in (
-        ("--address", "HOST:PORT", "the daemon (default: BELAYD_ADDRESS, else localhost:50951)"),
-        ("--token-file", "FILE", "a file with your token (default: BELAYD_TOKEN's value)"),
+        ("--address", "HOST:PORT", "the daemon (default: BELAYD_ADDRESS, else the profile's)"),
+        ("--profile", "NAME", "what `belayctl login` kept (default: BELAYD_PROFILE, else default)"),
+        ("--token-file", "FILE", "a file with your token (default: BELAYD_TOKEN, else the profile's)"),
         ("--ca", "FILE", "the CA of the daemon's certificate; switches TLS on"),
         ("--cert", "FILE", "your certificate"),
         ("--key", "FILE", "your certificate's key"),

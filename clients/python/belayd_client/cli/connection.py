@@ -19,4 +19,5 @@ def open_client(args: argparse.Namespace) -> Client:
         ca=getattr(args, "ca", None),
         cert=getattr(args, "cert", None),
         key=getattr(args, "key", None),
+        profile=getattr(args, "profile", None),
     )

@@ -53,12 +53,12 @@ def _hold(args: argparse.Namespace) -> int:
         with signals.interrupting():
             lease = acquire_target(client, args)
         try:
-            return _run_under(lease, client.address, args.trailing, signals)
+            return _run_under(lease, client.address, args, signals)
         finally:
             _give_back(lease)
 
 
-def _run_under(lease: Lease, address: str, words: list[str], signals: _Signals) -> int:
+def _run_under(lease: Lease, address: str, args: argparse.Namespace, signals: _Signals) -> int:
     """Run the program until it ends or the lease is lost; return the exit code."""
     note(f"{lease.board} is yours ({lease.name})")
     environment = {
@@ -67,6 +67,9 @@ def _run_under(lease: Lease, address: str, words: list[str], signals: _Signals) 
         "BELAYD_LEASE": lease.token,
         "BELAYD_ADDRESS": address,
     }
+    if profile := getattr(args, "profile", None):
+        environment["BELAYD_PROFILE"] = profile
+    words: list[str] = args.trailing
     try:
         program = subprocess.Popen(words, env=environment)
     except FileNotFoundError:

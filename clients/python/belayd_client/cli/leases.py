@@ -18,6 +18,7 @@ from belayd_client.cli.connection import open_client
 from belayd_client.cli.output import local_time, note, print_json, print_table, spell_duration
 
 if TYPE_CHECKING:
+    from belayd_client.board import LeaseRecord
     from belayd_client.client import Client
     from belayd_client.lease import Lease
 
@@ -43,6 +44,12 @@ def add_acquire_options(parser: argparse.ArgumentParser, *, ttl: str) -> None:
         help="how long to wait while somebody else has it (default: fail at once)",
     )
     parser.add_argument("--reason", metavar="TEXT", default="", help="why, for others to read")
+    parser.add_argument(
+        "--priority",
+        choices=("low", "normal", "high"),
+        default="normal",
+        help="low waits behind all others; high, for operators, before them",
+    )
 
 
 def acquire_target(client: Client, args: argparse.Namespace) -> Lease:
@@ -64,6 +71,7 @@ def acquire_target(client: Client, args: argparse.Namespace) -> Lease:
             ttl=args.ttl,
             wait=wait,
             reason=args.reason,
+            priority=args.priority,
             on_queued=lambda position: note(f"waiting for {target}: place {position} in the queue"),
         )
 
@@ -178,12 +186,17 @@ def _leases(args: argparse.Namespace) -> int:
             lease.holder or "-",
             local_time(lease.since),
             local_time(lease.expires),
-            lease.reason or "-",
+            f"{lease.reason or '-'}{_ending(lease)}",
         )
         for lease in leases
     ]
     print_table(("LEASE", "BOARD", "HOLDER", "SINCE", "UNTIL", "REASON"), rows, empty="nobody holds a lease")
     return 0
+
+
+def _ending(lease: LeaseRecord) -> str:
+    notice = lease.notice
+    return f" (will be broken by {notice.by}: {notice.reason})" if notice else ""
 
 
 def _described(lease: Lease) -> dict[str, object]:

@@ -17,7 +17,21 @@ from belayd_client.cli.command import Command, UsageError, add_connection_option
 from belayd_client.cli.output import note, traceback_to_stderr
 
 # Each file of commands, in the order of the overview.
-FILES = ("boards", "leases", "hold", "run", "deploy", "reset", "latency")
+FILES = (
+    "login",
+    "boards",
+    "leases",
+    "hold",
+    "breaking",
+    "run",
+    "runs",
+    "deploy",
+    "reset",
+    "service",
+    "reload",
+    "history",
+    "latency",
+)
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141

@@ -44,6 +44,11 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="every byte as the board sent it, escapes that a terminal obeys too",
     )
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="let it go on without you, under your lease if you have one; prints its name for `belayctl runs`",
+    )
 
 
 def _exec(args: argparse.Namespace) -> int:
@@ -55,6 +60,10 @@ def _run_file(args: argparse.Namespace) -> int:
 
 
 def _run_source(args: argparse.Namespace, source: str) -> int:
+    if args.detach:
+        from belayd_client.cli.runs import detach
+
+        return detach(args, source)
     from belayd_client.cli import several
     from belayd_client.cli.tokens import under_lease
 

@@ -1,0 +1,40 @@
+"""What survives kill -9: leases, audit, detached runs and disabled boards, in one SQLite file.
+
+leases     the seam to leasing, and what keeps leases in memory or in the database
+audit      who did what; append-only, in a chain of hashes
+runs       detached runs with their output
+disabled   boards that an operator took out of service
+database   all of it, opened once a daemon
+writer     one thread, commits together; reader: another, for queries
+opening    one daemon a folder; a file that cannot be trusted is left alone
+schema     the tables, as steps
+"""
+
+from belayd.store.audit import Audit, AuditLimits, AuditPage, AuditRecord
+from belayd.store.chain import Verdict
+from belayd.store.database import Store
+from belayd.store.disabled import Disabled, DisabledBoard
+from belayd.store.leases import LeaseRecord, LeaseStore, MemoryStore, StoredLeases
+from belayd.store.opening import StoreUnusable
+from belayd.store.runs import Output, RunLimits, RunRecord, Runs, RunState
+
+__all__ = [
+    "Audit",
+    "AuditLimits",
+    "AuditPage",
+    "AuditRecord",
+    "Disabled",
+    "DisabledBoard",
+    "LeaseRecord",
+    "LeaseStore",
+    "MemoryStore",
+    "Output",
+    "RunLimits",
+    "RunRecord",
+    "RunState",
+    "Runs",
+    "Store",
+    "StoreUnusable",
+    "StoredLeases",
+    "Verdict",
+]

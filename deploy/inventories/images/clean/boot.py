@@ -1,0 +1,5 @@
+"""What every holder of this lab's tty boards finds: nothing but this file."""
+
+import gc
+
+gc.collect()
