@@ -11,6 +11,8 @@ ACTIVE := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Never asks, never reads a user's site; the lock files alone say what comes.
 PIP := -m pip --disable-pip-version-check --no-input install -qq
 export PYTHONNOUSERSITE := 1
+# Tests mostly wait for boards, so that one more than there are cores costs nothing; files stay whole.
+JOBS ?= $(shell expr 1 + `getconf _NPROCESSORS_ONLN`)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -23,8 +25,8 @@ help:  ## list what make can do
 demo: parts-demo $(VENV)/.daemon  ## simulated boards, a deployment and calls on them, then their health
 	@$(BIN)/python -m belayd demo
 
-test: parts-test $(VENV)/.test $(TOOLS)/.ready  ## everything the project holds itself to; ARGS="-k name" for less
-	@$(ACTIVE) python -m pytest $(ARGS)
+test: parts-test $(VENV)/.test $(TOOLS)/.ready  ## everything the project holds itself to; ARGS="-k name" for less, JOBS=0 in one process
+	@$(ACTIVE) python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: parts-test $(VENV)/.test $(TOOLS)/.ready  ## style, types, imports and generated code only
 	@$(ACTIVE) python -m pytest tests/house $(ARGS)
@@ -36,7 +38,7 @@ bench: parts-test $(VENV)/.test  ## measure against Belay on the same kind of bo
 	@$(ACTIVE) python benchmarks/call.py $(if $(QUICK),--calls 100) $(ARGS)
 	@$(ACTIVE) python benchmarks/call.py --board microbit --calls $(if $(QUICK),100,400)
 	@$(ACTIVE) python benchmarks/stream.py $(if $(QUICK),--items 2000)
-	@set -e; for each in fleet stuck links small; do \
+	@set -e; for each in fleet stuck links small leases; do \
 		$(ACTIVE) python benchmarks/$$each.py $(if $(QUICK),--quick); done
 
 proto: $(TOOLS)/.ready  ## regenerate belayd/v1 from proto/
