@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from belayd.errors import QuotaExceeded
+from belayd.errors import BelaydError, QuotaExceeded
 
 Emit = Callable[[bytes], Awaitable[None]]
 
@@ -26,12 +26,19 @@ class Observer:
         self._leave = leave
         self._backlog = bytearray()
         self._dropped_bytes = 0
+        self._over: BelaydError | None = None
         self._news = asyncio.Event()
 
     async def read(self) -> tuple[bytes, int]:
-        """Wait for output; return it, and how many bytes were lost before it."""
+        """Wait for output; return it, and how many bytes were lost before it.
+
+        Raises what the board was ended with, after its last output.
+        """
         await self._news.wait()
-        self._news.clear()
+        if self._over is None:
+            self._news.clear()
+        elif not self._backlog:
+            raise self._over
         data, self._backlog = bytes(self._backlog), bytearray()
         dropped, self._dropped_bytes = self._dropped_bytes, 0
         return data, dropped
@@ -45,6 +52,11 @@ class Observer:
             self._dropped_bytes += excess
         self._news.set()
 
+    def end(self, why: BelaydError) -> None:
+        """Say that nothing comes any more."""
+        self._over = why
+        self._news.set()
+
     def close(self) -> None:
         """Watch no more; idempotent."""
         self._leave(self)
@@ -56,6 +68,7 @@ class Audience:
     def __init__(self, board: str) -> None:
         self._board = board
         self._observers: list[Observer] = []
+        self._over: BelaydError | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,7 +80,10 @@ class Audience:
 
         Raises:
             QuotaExceeded: Too many watch already.
+            BelaydError: What the board was ended with.
         """
+        if self._over is not None:
+            raise self._over
         if len(self._observers) >= MOST_OBSERVERS:
             raise QuotaExceeded(
                 f"{MOST_OBSERVERS} already watch board {self._board!r}; one of them must leave first",
@@ -81,6 +97,12 @@ class Audience:
         """Show what the board printed to everybody who watches."""
         for observer in self._observers:
             observer.show(data)
+
+    def end(self, why: BelaydError) -> None:
+        """Say to everybody who watches, and who would, that the board prints no more."""
+        self._over = why
+        for observer in self._observers:
+            observer.end(why)
 
     def beside(self, emit: Emit) -> Emit:
         """Return `emit` that shows what it is given here as well."""

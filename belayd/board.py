@@ -194,11 +194,13 @@ class Board:
         self._standing.draining = on
 
     async def close(self, why: BelaydError | None = None) -> None:
-        """Refuse new work, end what waits and runs, with `why`, and let `live` return; idempotent."""
+        """Refuse new work, end what waits, runs and watches, with `why`, and let `live` return; idempotent."""
         if self._standing.closing:
             return
         self._standing.closing = True
-        self._queue.stop(why or self._standing.draining_refusal())
+        why = why or self._standing.draining_refusal()
+        self._queue.stop(why)
+        self.audience.end(why)
         self._wake.set()
         if self._life is not None:
             # Recovery and connecting may take long; nobody waits for them any more.
@@ -334,9 +336,9 @@ class Board:
         result: Any
         lost: TransportLost | None = None
         try:
-            self._leasing.admit(self.name, run.order.fence)
             # What was printed while nobody ran anything is not this run's output.
             await session.drain(self._idle_output)
+            self._leasing.admit(self.name, run.order.fence)
             async with asyncio.timeout(None) as scope:
                 run.start(loop.time(), lambda: scope.reschedule(loop.time()))
                 self._queue.running = run

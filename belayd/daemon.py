@@ -320,8 +320,11 @@ def _door(settings: Settings, certificate: ServerCertificate | None) -> Door:
 async def _follow(certificate: ServerCertificate, exposition: Exposition) -> None:
     while True:
         await asyncio.sleep(CERTIFICATE_LOOK)
-        if await asyncio.to_thread(certificate.refresh):
-            exposition.renew()
+        try:
+            if await asyncio.to_thread(certificate.refresh):
+                exposition.renew()
+        except CertificateFailed as error:  # half replaced, perhaps: the next look tells
+            log.warning("server.tls: %s; the certificate of before is served on", error)
 
 
 async def _listen(exposition: Exposition, address: str) -> str:

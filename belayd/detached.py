@@ -242,6 +242,7 @@ class Detached:
                 return
             if (why := asked.stay()) is not None:
                 run.stop(why)
+                renew_at = math.inf
             elif now() >= renew_at:
                 renew_at = now() + self._renew(asked)
 

@@ -40,7 +40,7 @@ from belayd.transport.websocket import open_webrepl
 log = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 1000
-"""Boards that left unclean."""
+"""Names and links of boards that left unclean."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Fleet:
         self._folder = folder
         self._disabled = disabled
         self._draining = False
-        self._unclean: OrderedDict[tuple[str, Link], None] = OrderedDict()
+        self._unclean: OrderedDict[str | tuple[Link, str | None], None] = OrderedDict()
         self._members: dict[str, _Member] = {}
         self._leaving: dict[asyncio.Task[None], _Member] = {}
         self._on_identity: Callable[[Port, str], None] = _nobody
@@ -118,8 +118,10 @@ class Fleet:
             tidy = tidy_for(spec)
             board = Board(identity, self._leasing, self._events, _new_token, backoff, tidy=tidy)
             board.drain(self._draining)
-            if (spec.name, spec.link) in self._unclean:
-                del self._unclean[spec.name, spec.link]
+            known = [key for key in _known_by(spec) if key in self._unclean]
+            for key in known:
+                del self._unclean[key]
+            if known:
                 board.clean_first()  # it left while somebody held it, and comes back
             task = asyncio.create_task(board.live(), name=f"board {spec.name}")
             task.add_done_callback(functools.partial(_report_end, spec.name))
@@ -148,8 +150,8 @@ class Fleet:
         """
         member = self._members.pop(name)
         if member.board.unclean:
-            self._unclean[name, member.spec.link] = None
-            if len(self._unclean) > MOST_REMEMBERED:
+            self._unclean |= dict.fromkeys(_known_by(member.spec))
+            while len(self._unclean) > MOST_REMEMBERED:
                 self._unclean.popitem(last=False)
         task = asyncio.create_task(self._leave(member), name=f"forget {name}")
         self._leaving[task] = member
@@ -189,7 +191,7 @@ class Fleet:
         await asyncio.gather(*tasks, *self._leaving, return_exceptions=True)
 
     async def _leave(self, member: _Member) -> None:
-        await member.board.close()
+        await member.board.close(_gone(member.board.name))
         await asyncio.wait([member.task])  # how it ended is told by _report_end
         follower = self._members.get(member.spec.name)
         if follower is not None:
@@ -272,6 +274,20 @@ def _simulated_opener(link: SimulatedLink, folder: Path, unique_id: str | None) 
 
 def _nobody(port: Port, unique_id: str) -> None:
     """Hear nothing."""
+
+
+def _known_by(spec: BoardSpec) -> list[str | tuple[Link, str | None]]:
+    """Return what tells a board that comes back: its name, though its link is another, or its link under any name."""
+    if isinstance(spec.link, SimulatedLink):
+        return [spec.name]  # its files are found by its name, and its link says nothing
+    return [spec.name, (spec.link, spec.unique_id)]  # entries may share a USB match, with a unique_id each
+
+
+def _gone(name: str) -> BoardNotFound:
+    return BoardNotFound(
+        f"board {name!r} left the inventory, or got another link there; belayctl boards lists those there are",
+        board=name,
+    )
 
 
 def _new_token(length: int) -> str:

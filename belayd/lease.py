@@ -218,6 +218,8 @@ class LeaseTable:
         if lease is None:
             raise LeaseNotFound(f"nobody holds board {board!r}", board=board)
         notice = Notice(by, why, now + grace)
+        if lease.notice is not None and lease.notice.ends < notice.ends:
+            notice = lease.notice  # a second word gives no more time than the first
         if grace <= 0:
             return self._finish(lease, Cause.BROKEN, _broken(notice), now)
         warned = replace(lease, notice=notice, expires=min(lease.expires, notice.ends))

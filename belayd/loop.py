@@ -17,7 +17,7 @@ from belayd.call import Call
 from belayd.errors import BoardUnresponsive, OutOfMemory, TransportLost
 from belayd.iteration import IterationLost, Orders
 from belayd.outcome import Outcome, Returned, decode
-from belayd.prompt import Emit, Prompt
+from belayd.prompt import ANSWER, DOUBT, Emit, Prompt
 from belayd.protocol.events import Ended, Event, Framed, Output
 from belayd.protocol.rawrepl import INTERRUPT
 from belayd.request import IN_FLIGHT_BYTES, Request, iteration_of, order_of
@@ -27,6 +27,7 @@ ASKING = 10.0
 MOST_IN_TURN = 2048
 """Items of one iteration before others have their turn: a tenth of a second on the fastest links."""
 _LEAVE = b"0000q"
+_PROBE = Request("e", b"0").encode()
 _LEFT = b"Q"
 _LAST = (b"X", b"K")  # exited, interrupted: the loop leaves
 _ITEM = b"I"
@@ -260,6 +261,8 @@ class Loop:
         if self.ready:
             self.ready = False
             await self._prompt.drain(emit)
+            if self._prompt.disturbed:
+                await self._ask(emit)
         elif self._prompt.proven:
             self._events.clear()
             start, token = f"_L('{self._token}')".encode(), self._token.encode()
@@ -267,9 +270,32 @@ class Loop:
                 await self._prompt.begin(start, token, emit, last=_LEFT, more=data)
                 return
             # Too long to wait in the input while the loop starts: a short one shows that it reads.
-            await self._prompt.begin(start, token, emit, last=_LEFT, more=Request("e", b"0").encode())
+            await self._prompt.begin(start, token, emit, last=_LEFT, more=_PROBE)
             await self._outcome(emit)
         await self._prompt.send(data)
+
+    async def _ask(self, emit: Emit) -> None:
+        """Find out whether a board that printed while nothing ran is in the loop still, not restarted."""
+        printed: list[bytes] = []
+
+        async def keep(data: bytes) -> None:
+            printed.append(data)
+
+        # What it printed may look like a prompt, but the loop survives no question but its own.
+        self._prompt.doubt_after(2 * ANSWER)
+        try:
+            async with asyncio.timeout(ANSWER):
+                await self._prompt.send(_PROBE)
+                await self._framed(keep)
+        except TimeoutError:
+            raise TransportLost(
+                f"board {self._board!r} restarted while nothing ran; its names are gone: start over",
+                board=self._board,
+            ) from None
+        self._prompt.disturbed = False
+        self._prompt.doubt_after(DOUBT)
+        for data in printed:
+            await emit(data)
 
     async def _put(self, request: Request, emit: Emit) -> None:
         """Send a request; one that is long in parts, each when the board asks for it."""

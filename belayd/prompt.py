@@ -42,6 +42,7 @@ class Prompt:
     Attributes:
         raw_paste: Whether raw-paste mode works, once `ask_raw_paste` has asked.
         stray_question: Whether something of belayd's may still stand unread in its input.
+        disturbed: Whether something was printed while nothing ran.
     """
 
     def __init__(self, board: str, transport: Transport, new_token: Callable[[int], str]) -> None:
@@ -52,7 +53,7 @@ class Prompt:
         self._line = Line(board, transport)
         self._repl = rawrepl.RawRepl()
         self._new_token = new_token
-        self.stray_question = False
+        self.stray_question = self.disturbed = False
         self._doubt = DOUBT
         self._doubted: float | None = None
 
@@ -109,14 +110,17 @@ class Prompt:
         await self.drain(emit)
         if self.stray_question:
             await self.prove(emit)
-        self.proven = False
-        self._doubt = DOUBT
-        self._doubted = None
+        self.proven = self.disturbed = False
+        self.doubt_after(DOUBT)
         if len(source) >= self.input_bytes and self.raw_paste:
             self._repl.paste(source, token)
         else:
             self._repl.execute(source, token, last)
         await self._send(more)
+
+    def doubt_after(self, seconds: float) -> None:
+        """Look into what is like a prompt after so much silence from now on."""
+        self._doubt, self._doubted = seconds, None
 
     async def send(self, data: bytes) -> None:
         """Send what the running execution reads."""
@@ -151,6 +155,7 @@ class Prompt:
         while (data := self._line.receive_pending()) is not None:
             if not data:
                 await self._line.receive()
+            self.disturbed = True
             await self._feed_idle(data, emit)
 
     async def restart(self, emit: Emit) -> None:

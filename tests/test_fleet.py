@@ -168,6 +168,30 @@ async def test_a_board_that_changes_its_name_is_opened_when_its_port_is_free(
     assert lab.states("listed") == [BoardState.CONNECTING, BoardState.READY]  # at the first attempt
 
 
+async def test_a_held_board_that_changes_its_name_is_cleaned_before_anybody_gets_it(
+    lab: Lab, simulated_pty: Callable[..., Any]
+) -> None:
+    path: Path = simulated_pty().path
+    lab.fleet.add([BoardSpec("old", SerialLink(path))])
+    lab.fleet.discovered(Attached("old", Port(str(path))))
+    await lab.ready("old")
+    ticket = lab.leasing.request(["old"], "ann", ttl=60.0)
+    assert ticket.granted is not None
+
+    async def job(session: Session, emit: Emit) -> Outcome:
+        return await session.run("secret = 1", emit)
+
+    order = Order("run", ticket.granted.view.fence, PATIENCE, discard)
+    await within(lab.fleet.board("old").submit(order, job).outcome)
+
+    lab.fleet.discovered(Forgotten("old"))
+    lab.fleet.add([BoardSpec("new", SerialLink(path))])
+    lab.fleet.discovered(Attached("new", Port(str(path))))
+    await lab.ready("new")
+
+    assert await within(lab.evaluate("new", "'secret' in globals()").outcome) == Returned(False)
+
+
 async def test_what_runs_under_a_lease_ends_with_it_when_its_board_leaves(lab: Lab) -> None:
     lab.adopt("a")
     await lab.ready("a")
@@ -183,6 +207,40 @@ async def test_what_runs_under_a_lease_ends_with_it_when_its_board_leaves(lab: L
         await within(run.outcome)
     with pytest.raises(BoardNotFound):
         lab.fleet.board("a")
+
+
+async def test_what_runs_and_waits_without_a_lease_on_a_board_that_leaves_hears_that(lab: Lab) -> None:
+    lab.adopt("a")
+    await lab.ready("a")
+    job = Reluctant()
+    job.let_go.set()
+    run = await job.begin(lab, "a")
+    waiting = lab.evaluate("a", "1")
+
+    lab.fleet.discovered(Forgotten("a"))
+
+    for ended in (run, waiting):
+        with pytest.raises(BoardNotFound, match="'a' left the inventory"):
+            await within(ended.outcome)
+
+
+async def test_whoever_watches_a_board_that_leaves_gets_its_last_output_and_hears_that(lab: Lab) -> None:
+    lab.adopt("a")
+    await lab.ready("a")
+    board = lab.fleet.board("a")
+    observer = board.audience.join("ann")
+    board.audience.show(b"the last")
+
+    lab.fleet.discovered(Forgotten("a"))
+    [leaving] = [task for task in asyncio.all_tasks() if task.get_name() == "forget a"]
+    await within(leaving)
+
+    assert await within(observer.read()) == (b"the last", 0)
+    for _ in range(2):
+        with pytest.raises(BoardNotFound, match="'a' left the inventory"):
+            await within(observer.read())
+    with pytest.raises(BoardNotFound):
+        board.audience.join("ben")
 
 
 async def test_the_last_states_of_an_old_board_make_the_new_one_available_to_nobody(lab: Lab) -> None:

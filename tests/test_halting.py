@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from belayd.call import prepare
 from belayd.outcome import Outcome, Raised, Returned
 from belayd.session import Session
 from belayd.transport.process import open_simulated
@@ -71,9 +72,12 @@ class Talk:
         async with asyncio.timeout(PATIENCE):
             return await self.session.halt(self.emit, self.settle)
 
-    async def ran(self) -> object:
+    async def evaluate(self, expression: str) -> Outcome:
         async with asyncio.timeout(PATIENCE):
-            outcome = await self.session.evaluate("ran", _discard)
+            return await self.session.evaluate(expression, _discard)
+
+    async def ran(self) -> object:
+        outcome = await self.evaluate("ran")
         assert isinstance(outcome, Returned), outcome
         return outcome.value
 
@@ -170,6 +174,25 @@ async def test_an_interrupt_of_its_own_ends_a_conversation_as_before(loop: Talk)
     assert loop.ended[0] == Returned(0)
     assert isinstance(loop.ended[1], Raised)
     assert 2 not in loop.ended
+
+
+async def test_bytes_of_a_call_that_was_interrupted_on_its_way_reach_no_other(loop: Talk) -> None:
+    first, second = b"1" * 1000, b"2" * 100_000
+    both = prepare("tuple", [[first, second]], {})
+    await loop.evaluate("ran")
+    sent = loop.session.traffic.sent_bytes
+    calling = asyncio.create_task(loop.session.converse([both], loop.emit, loop.settle))
+    while loop.session.traffic.sent_bytes < sent + 20_000:  # in the midst of the second
+        assert not calling.done()
+        await asyncio.sleep(0)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert await loop.halt() is None
+
+    assert await loop.evaluate("[1.5, 2]") == Returned([1.5, 2])
+    await loop.session.converse([both], loop.emit, loop.settle)
+    assert loop.ended == {0: Returned((first, second))}
 
 
 def _letters(length: int) -> str:

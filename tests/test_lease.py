@@ -287,6 +287,18 @@ def test_a_holder_has_notice_before_its_lease_is_broken_and_cannot_renew_beyond_
     assert "was broken by olga: maintenance" in ended.error().message
 
 
+def test_a_second_notice_gives_no_more_time_than_the_first() -> None:
+    table = table_of("a")
+    table.request(ask("1", "a", ttl=50), 0.0)
+    table.break_("a", "olga", "soon", 1.0, grace=5.0)
+
+    table.break_("a", "otto", "later", 2.0, grace=60.0)
+
+    assert table.renew("token of 1", "ann", 50, 3.0).expires == 6.0
+    table.break_("a", "otto", "sooner", 4.0, grace=1.0)
+    assert table.renew("token of 1", "ann", 50, 4.0).expires == 5.0
+
+
 def test_a_higher_priority_is_served_first_and_moves_the_others_back() -> None:
     table = table_of("a")
     table.request(ask("0", "a"), 0.0)
@@ -620,7 +632,7 @@ class Tables(RuleBasedStateMachine):
     def break_with_grace(self, board: str, grace: int) -> None:
         place = self.places.get(board)
         if place and place.held:
-            place.broken_at = self.now + grace
+            place.broken_at = min(place.broken_at, self.now + grace)
             place.held.expires = min(place.held.expires, place.broken_at)
             [warned] = self.table.break_(board, "olga", "why not", self.now, grace)
             assert isinstance(warned, Warned)

@@ -128,6 +128,7 @@ def _L(g, V):
                     v.close()
 
     def L(t):
+        p.clear()  # of a call that was interrupted on its way
         try:
             while 1:
                 k, b = R(t)

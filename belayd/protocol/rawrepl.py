@@ -291,7 +291,7 @@ class RawRepl:
         self._events.append(Ended(framed=token is not None, error=error, restarted=restarted))
 
     def _framed(self, token: bytes) -> _Taking:
-        self._searching = True
+        self._searching, self._tail = True, b""
         # A command that never started answers b"\x04traceback\x04>" at once: hold
         # back what begins like that, so that it is not taken for output.
         stray = yield from self._pass_stray(token)

@@ -48,10 +48,10 @@ class Batch:
         calls = self._calls.values()
         return sum(len(call.encode()) if isinstance(call, str) else call.held_bytes for call in calls)
 
-    async def job(self, session: Session, _: Emit) -> None:
-        """Do the steps; what is open then never ran."""
+    async def job(self, session: Session, show: Emit) -> None:
+        """Do the steps, and `show` what they print; what is open then never ran."""
         self._since = asyncio.get_running_loop().time()
-        while self.open and await self._flow(session, tuple(self.open)):
+        while self.open and await self._flow(session, tuple(self.open), show):
             pass
         # The last answer goes before the board's task looks for more to do.
         await asyncio.sleep(0)
@@ -83,13 +83,14 @@ class Batch:
         for step in list(self.open):
             self.fail(step, error)
 
-    async def _flow(self, session: Session, steps: tuple[int, ...]) -> bool:
+    async def _flow(self, session: Session, steps: tuple[int, ...], show: Emit) -> bool:
         """Do steps until one is interrupted; return whether the rest may run."""
         run = self.run
         assert run is not None
         now = asyncio.get_running_loop().time
 
         async def emit(number: int, data: bytes) -> None:
+            await show(data)
             await self._answers.pass_on(tasks_pb2.ConverseEvent(id=steps[number], output=data))
 
         async def settle(number: int, outcome: Outcome) -> None:

@@ -48,6 +48,7 @@ class Consoles(consoles_pb2_grpc.ConsoleServiceServicer):
             await context.write(_started())
             while True:
                 data, dropped_bytes = await observer.read()
+                self._fleet.board(board)  # its labels may have changed, and so whose it is
                 if dropped_bytes:
                     await context.write(consoles_pb2.AttachResponse(dropped_bytes=dropped_bytes))
                 await context.write(consoles_pb2.AttachResponse(output=data))

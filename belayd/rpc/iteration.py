@@ -127,14 +127,15 @@ class Iteration:
         elif not self._ended:
             self._fail(error, counted=False)
 
-    async def _push(self, session: Session, _: Emit) -> None:
-        """Push items as far as orders allow."""
+    async def _push(self, session: Session, show: Emit) -> None:
+        """Push items as far as orders allow, and `show` what is printed."""
         run = self._run
         assert run is not None
         now = asyncio.get_running_loop().time
         began = now()
 
         async def emit(data: bytes) -> None:
+            await show(data)
             await self._answers.pass_on(tasks_pb2.ConverseEvent(id=self._step, output=data))
 
         async def item(value: object) -> None:
@@ -178,10 +179,10 @@ class Iteration:
             return
         self._orders.close(at_once=True)
 
-        async def close(session: Session, _: Emit) -> None:
+        async def close(session: Session, show: Emit) -> None:
             try:
                 async with asyncio.timeout(CLOSING):
-                    await session.iterate(None, self._orders, _discard, _discard)
+                    await session.iterate(None, self._orders, show, _discard)
             except IterationLost:
                 pass  # the interrupt that ended it has closed it, or a restart
             except TimeoutError:

@@ -125,6 +125,18 @@ def test_an_observer_sees_what_jobs_print_and_what_is_typed(lab, lease) -> None:
         assert lab.client.board("sim-1").observers == ("local",)
 
 
+def test_an_observer_sees_what_a_conversations_calls_and_generators_print(lab, lease) -> None:
+    lab.client.run(
+        "sim-1", "def gen():\n print('from a generator')\n yield 1\n print('its end')", lease=lease
+    )
+    with Client(lab.address) as other, other.observe("sim-1") as watching:
+        function = lab.client.function("sim-1", "print", lease=lease)
+        assert list(function.map(["from a map"])) == [None]
+        read_until(watching, b"from a map")
+        assert list(lab.client.iterate("sim-1", "gen", lease=lease)) == [1]
+        assert b"from a generator" in read_until(watching, b"its end")
+
+
 def test_what_belayd_itself_says_to_the_board_is_not_shown(lab, lease) -> None:
     with lab.client.observe("sim-1") as watching:
         assert lab.client.evaluate("sim-1", "6 * 7", lease=lease) == 42

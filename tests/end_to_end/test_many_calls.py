@@ -16,6 +16,7 @@ import pytest
 
 from belayd_client import Device
 from belayd_client.board import BoardState
+from belayd_client.conversation import MOST_OUTPUT_BYTES
 from belayd_client.errors import (
     BelaydError,
     BoardException,
@@ -40,6 +41,11 @@ def halve(n):
     return 100 // n
 def stuck():
     while True: pass
+def nap(seconds):
+    import time
+    time.sleep(seconds)
+def loud(size):
+    for n in range(size // 1000): print('x' * 999)
 """
 
 
@@ -216,6 +222,41 @@ def test_a_callback_may_call_and_submit_again(bench: Bench) -> None:
 
     add.submit(1, 1).add_done_callback(go_on)
     assert second.result(PATIENCE) == 112
+
+
+def test_a_callback_may_wait_for_another_future(bench: Bench) -> None:
+    add = bench.function("add")
+    ended: Future[object] = Future()
+
+    def go_on(first: Future[Any]) -> None:
+        # The one of these may have come in the same message as what called this, or will come later.
+        ended.set_result((behind.result(), add.submit(first.result(), 10).result()))
+
+    started = bench.begin("nap", 0.5)
+    first, behind = add.submit(1, 1), add.submit(2, 2)
+    first.add_done_callback(go_on)
+    assert ended.result(PATIENCE) == (4, 12)
+    assert started.exception(PATIENCE) is None
+
+
+def test_a_future_that_was_cancelled_says_so_again(bench: Bench) -> None:
+    stuck = bench.begin("stuck")
+    waiting = bench.function("add").submit(1)
+    assert waiting.cancel()
+    assert waiting.cancel()
+    stuck.cancel()
+
+
+def test_of_a_call_that_prints_without_end_a_fixed_amount_is_kept(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    printed: list[bytes] = []
+    loud = bench.function("loud", output=printed.append)
+    assert loud.submit(MOST_OUTPUT_BYTES + 1000).result(PATIENCE) is None
+    assert [len(data) for data in printed] == [MOST_OUTPUT_BYTES]
+    assert "use run for long output" in caplog.text
+    assert bench.function("say", output=printed.append).submit(3).result(PATIENCE) == 3
+    assert printed[-1].strip() == b"said 3"
 
 
 def test_what_calls_print_is_given_once_a_call(bench: Bench) -> None:

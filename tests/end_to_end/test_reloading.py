@@ -6,10 +6,14 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from belayd.access import Role
+from belayd.selector import Selector
+from belayd.tokens import Tokens, Wanted
 from belayd_client import Client, LeaseLost, NotFound, Refused, RequestInvalid
 from belayd_client.upkeep import ChangeKind
 
@@ -120,6 +124,22 @@ def test_boards_come_go_and_are_renamed_and_who_holds_one_that_goes_hears_so(
     assert client.evaluate("new-1", "6 * 7") == client.evaluate("sim-4", "6 * 7") == 42
     watcher.leave()
     assert 'board="sim-1"' not in lab.daemon.scrape()
+
+
+def test_whoever_watches_a_board_that_goes_or_is_theirs_no_more_hears_so(lab: Lab, until: Callable) -> None:
+    tokens = Tokens(lab.daemon.folder / "state" / "access.sqlite")
+    [token] = tokens.create([Wanted("bench", Role.VIEWER, Selector.parse("chip=sim"))], datetime.now(UTC))
+    bench = lab.daemon.stack.enter_context(Client(lab.daemon.address, token=token))
+    with bench.observe("sim-1") as gone, bench.observe("sim-2") as lost:
+        until(lambda: all(lab.daemon.client.board(name).observers for name in ("sim-1", "sim-2")))
+        lab.write({"sim-2": {"simulated": {}, "labels": {"chip": "other"}}, "sim-3": lab.boards["sim-3"]})
+        lab.operator.reload()
+        lab.daemon.client.run("sim-2", "print('not for the bench')")
+
+        with pytest.raises(NotFound, match="left the inventory"):
+            gone.read()
+        with pytest.raises(Refused, match="not among those"):
+            lost.read()
 
 
 def test_a_board_that_goes_while_it_is_held_is_cleaned_when_it_comes_back(lab: Lab, until: Callable) -> None:

@@ -273,7 +273,7 @@ class Client(DetachedRuns, History, Upkeep):
 
         `output` gets what each call printed, at once at its end; `timeout` is for each. Else as `call`.
         """
-        return Function(self._link, self._tasks, board, name, lambda: token_of(lease), timeout, output)
+        return Function(self._tasks, board, name, lambda: token_of(lease), timeout, output)
 
     def iterate(
         self,
@@ -373,8 +373,9 @@ class Client(DetachedRuns, History, Upkeep):
 
     def close(self) -> None:
         """End the connection; calls of other threads end as cancelled. Leases live on until their expiry."""
-        self._tasks.close()
-        self._link.close()
+        if not self._link.forked:  # else they are the other process's
+            self._tasks.close()
+            self._link.close()
 
     def __enter__(self) -> Self:
         return self

@@ -62,17 +62,20 @@ class Console:
 
     def write(self, data: bytes) -> None:
         """Give the board bytes as they are; waits while too many are on their way."""
+        self._put(consoles_pb2.AttachRequest(input=data))
+
+    def leave(self) -> None:
+        """Type no more; `read` gives what still comes and then b"", the board free for other jobs."""
+        self._put(None)
+
+    def _put(self, request: consoles_pb2.AttachRequest | None) -> None:
         while True:
             try:
-                self._requests.put(consoles_pb2.AttachRequest(input=data), timeout=0.5)
+                self._requests.put(request, timeout=0.5)
                 return
             except queue.Full:
                 if not self._call.is_active():
                     return  # `read` tells why
-
-    def leave(self) -> None:
-        """Type no more; `read` gives what still comes and then b"", the board free for other jobs."""
-        self._requests.put(None)
 
     def close(self) -> None:
         """End it at once; idempotent."""

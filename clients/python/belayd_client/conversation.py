@@ -8,6 +8,7 @@ call that nobody may be waiting for, a future's.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,10 @@ Output = Callable[[bytes], object]
 
 MOST_PLACES = 64
 """In the board's queue: without a lease each call takes one, before those of others."""
+MOST_OUTPUT_BYTES = 1 << 20
+"""Kept of what a call prints until it ends or yields: the first; a board can print without end."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -41,6 +46,7 @@ class Waiting:
 
     on_end: Callable[[Waiting], None] | None = None
     output: list[bytes] = field(default_factory=list)
+    output_bytes: int = 0
     items: deque[values_pb2.Value] = field(default_factory=deque)
     result: tasks_pb2.TaskResult | None = None
     error: Exception | None = None
@@ -56,6 +62,12 @@ class Waiting:
     def news(self) -> bool:
         """Whether there is something to take."""
         return bool(self.items) or self.ended
+
+    def keep(self, printed: bytes) -> None:
+        """Take what it printed, as far as there is room."""
+        if room := max(0, MOST_OUTPUT_BYTES - self.output_bytes):
+            self.output.append(printed[:room])
+        self.output_bytes += len(printed)
 
 
 class Conversation:
@@ -156,6 +168,11 @@ class Conversation:
             )
         return waiting
 
+    def await_news(self, waiting: Waiting) -> None:
+        """As `wait`; what a Ctrl-C leaves of the link serves no later call."""
+        with self._link.calling():
+            self.wait(waiting)
+
     def order(self, step: tasks_pb2.ConverseStep) -> None:
         """Send an order to a step that is under way."""
         self._outbox.post(step, hurry=True, awaited=False)
@@ -194,6 +211,9 @@ class Conversation:
         """Give `output` at once what was printed since the last time."""
         if waiting.output:
             printed, waiting.output = waiting.output, []
+            dropped, waiting.output_bytes = waiting.output_bytes - MOST_OUTPUT_BYTES, 0
+            if dropped > 0:
+                logger.warning("a call printed %d more bytes than are kept; use run for long output", dropped)
             if output:
                 output(b"".join(printed))
 
@@ -274,7 +294,7 @@ class Conversation:
                     continue
                 match event.WhichOneof("event"):
                     case "output":
-                        waiting.output.append(event.output)
+                        waiting.keep(event.output)
                         continue
                     case "item":
                         waiting.items.append(event.item)
@@ -314,13 +334,33 @@ class StepFuture(Future[object]):
     def cancel(self) -> bool:
         """Cancel the call if it has not been sent; else ask the daemon to, and return False."""
         waiting = self.waiting
-        return waiting is not None and self._conversation.cancel(waiting) and super().cancel()
+        if waiting is None or self.cancelled():
+            return self.cancelled()
+        return self._conversation.cancel(waiting) and super().cancel()
+
+    def result(self, timeout: float | None = None) -> object:
+        """Wait for the value, or raise what it ended with; as of any Future."""
+        self._read_on(timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for what it raised, None if it did not; as of any Future."""
+        self._read_on(timeout)
+        return super().exception(timeout)
+
+    def _read_on(self, timeout: float | None) -> None:
+        """Where another future's callback waits for this one, nobody else reads what would end it."""
+        waiting = self.waiting
+        if timeout is None and waiting is not None and self._conversation.reading and not self.done():
+            self._conversation.wait(waiting)
+            _tell([waiting])
 
 
 def _tell(ended: Iterable[Waiting]) -> None:
     for waiting in ended:
-        if waiting.on_end is not None:
-            waiting.on_end(waiting)
+        on_end, waiting.on_end = waiting.on_end, None
+        if on_end is not None:
+            on_end(waiting)
 
 
 def call_step(

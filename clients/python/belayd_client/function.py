@@ -15,7 +15,6 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from belayd_client.conversation import Conversation, Output, Waiting, call_step
 from belayd_client.errors import BelaydError
-from belayd_client.link import Link
 from belayd_client.task import Tasks
 
 P = ParamSpec("P")
@@ -34,7 +33,6 @@ class Function(Generic[P, R]):
 
     def __init__(
         self,
-        link: Link,
         tasks: Tasks,
         board: str,
         name: str,
@@ -43,7 +41,6 @@ class Function(Generic[P, R]):
         output: Output | None,
     ) -> None:
         """`token` gives the lease's, or raises how it was lost; `output` gets what each call printed."""
-        self._link = link
         self._tasks = tasks
         self._board = board
         self._name = name
@@ -113,7 +110,7 @@ class Function(Generic[P, R]):
             made = step(arguments)
             return conversation.send(made), made.ByteSize()
 
-        return Results(self._link, conversation, map(tuple, arguments), send, window, self._output)
+        return Results(conversation, map(tuple, arguments), send, window, self._output)
 
 
 class Results(Iterator[R]):
@@ -121,14 +118,12 @@ class Results(Iterator[R]):
 
     def __init__(
         self,
-        link: Link,
         conversation: Conversation,
         arguments: Iterator[Sequence[object]],
         send: Callable[[Sequence[object]], tuple[Waiting, int]],
         window: int,
         output: Output | None,
     ) -> None:
-        self._link = link
         self._conversation = conversation
         self._arguments: Iterator[Sequence[object]] | None = arguments
         self._send = send
@@ -147,8 +142,7 @@ class Results(Iterator[R]):
         if isinstance(waiting, Exception):
             self._ahead.popleft()
             raise waiting
-        with self._link.calling():
-            self._conversation.wait(waiting)
+        self._conversation.await_news(waiting)
         self._ahead.popleft()
         self._ahead_bytes -= size
         return cast(R, self._conversation.settle(waiting, self._output))

@@ -65,7 +65,7 @@ class Items(Generator[object, object, None]):
                 self._over = True
                 self._conversation.settle(waiting, self._output)
                 raise StopIteration
-            self._conversation.wait(waiting)
+            self._conversation.await_news(waiting)
         self._conversation.pass_on(waiting, self._output)
         self._expected -= 1
         return wire.from_value(waiting.items.popleft())
@@ -89,7 +89,7 @@ class Items(Generator[object, object, None]):
         self._order(tasks_pb2.IterationOrder(close=tasks_pb2.CloseIteration()), 0)
         while not waiting.ended:
             waiting.items.clear()
-            self._conversation.wait(waiting)
+            self._conversation.await_news(waiting)
         waiting.items.clear()
         self._conversation.settle(waiting, self._output)
 

@@ -131,10 +131,12 @@ class Lease:
     def release(self) -> None:
         """End the lease; what runs under it is interrupted. Does nothing when it has ended already.
 
+        Nor in a process that was forked from the holder's: there the lease goes on.
+
         Raises:
             BelaydError: The daemon could not be told; the lease ends at its expiry.
         """
-        if self._released:
+        if self._released or self._link.forked:
             return
         self._released = True
         self._stop.set()

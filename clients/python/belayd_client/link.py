@@ -10,6 +10,7 @@ must go on meanwhile, such as renewing a lease, calls through a `twin`.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,15 +39,29 @@ class Link:
         self._channel: grpc.Channel | None = None
         self._stubs: dict[object, object] = {}
         self._closed = False
+        self._process = os.getpid()
 
     def stub(self, kind: Callable[[grpc.Channel], S]) -> S:
         """Return a service's stub on the channel there is now; the first call on it connects.
 
         Raises:
             ValueError: The link was closed.
+            RuntimeError: As `refuse_forked`.
         """
         stub = self._stubs.get(kind)
         return cast(S, stub) if stub is not None else self._make_stub(kind)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that made the link: grpcio's threads are not here."""
+        return os.getpid() != self._process
+
+    def refuse_forked(self) -> None:
+        """Raise RuntimeError if `forked`: what is sent here would wait for ever."""
+        if self.forked:
+            raise RuntimeError(
+                f"this process was forked from the one that made the client of {self.address}; make another here"
+            )
 
     def twin(self) -> Link:
         """Return a link to the same daemon with a channel of its own."""
@@ -55,6 +70,7 @@ class Link:
     @contextmanager
     def calling(self) -> Iterator[None]:
         """Raise what a failed RPC inside means, and survive a Ctrl-C inside."""
+        self.refuse_forked()
         try:
             yield
         except grpc.RpcError as error:

@@ -142,6 +142,7 @@ class Tasks:
     def _conversation(self, board: str, token: str, *, at_once: bool = False) -> Conversation | None:
         """Return the stream for calls under a token, opened once it pays."""
         key = (board, token)
+        self._link.refuse_forked()
         with self._lock:
             conversation = self._conversations.get(key)
             if conversation is not None and not conversation.broken:
