@@ -32,6 +32,7 @@ from parts import Counter, daemon, microbit, process, simulated_board
 from belayd_client import Client
 
 BLOCK = 100
+ATTEMPTS = 5
 SOURCE = "def add(a, b):\n    return a + b\n"
 
 
@@ -143,23 +144,35 @@ def count(folder: Path, kind: str) -> None:
     """Print bytes and round trips of one call each, through a counting relay."""
     print("| per call | bytes out | bytes in | round trips |\n|---|---|---|---|")
     for name in ("Belay", "belayd"):
-        with ExitStack() as stack:
-            own = folder / f"count-{name}"
+        for attempt in range(ATTEMPTS):
+            own = folder / f"count-{name}-{attempt}"
             own.mkdir()
-            counter = Counter(stack.enter_context(board_of(kind, own)))
-            if name == "Belay":
-                call = stack.enter_context(belay_device(counter.path))
-            else:
-                entry = f"  b: {{serial: {{port: {counter.path}}}}}\n"
-                address = stack.enter_context(daemon(own, entry))
-                call = stack.enter_context(belayd_board(address, "b"))
-            call(1, 2)
-            counter.reset()
-            for _ in range(100):
-                call(1, 2)
-            total = counter.reset()
-            row = (total.sent / 100, total.received / 100, total.round_trips / 100)
+            try:
+                row = counted(name, kind, own)
+            except belay.PyboardException:
+                continue  # Belay checks nothing of what it sends, and an emulated UART loses bytes
             print(f"| {name} `add(1, 2)` | {row[0]:g} | {row[1]:g} | {row[2]:g} |")
+            break
+        else:
+            print(f"| {name} | did not start in {ATTEMPTS} attempts | | |")
+
+
+def counted(name: str, kind: str, folder: Path) -> tuple[float, float, float]:
+    """Return bytes out, bytes in and round trips of a call."""
+    with ExitStack() as stack:
+        counter = Counter(stack.enter_context(board_of(kind, folder)))
+        if name == "Belay":
+            call = stack.enter_context(belay_device(counter.path))
+        else:
+            entry = f"  b: {{serial: {{port: {counter.path}}}}}\n"
+            address = stack.enter_context(daemon(folder, entry))
+            call = stack.enter_context(belayd_board(address, "b"))
+        call(1, 2)
+        counter.reset()
+        for _ in range(100):
+            call(1, 2)
+        total = counter.reset()
+        return total.sent / 100, total.received / 100, total.round_trips / 100
 
 
 @contextmanager
