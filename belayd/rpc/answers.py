@@ -13,6 +13,8 @@ from belayd.v1 import tasks_pb2
 
 MOST_UNREAD_BYTES = 256 * 1024
 """Events that wait to be written; one more may be of any size."""
+MOST_UNREAD_EVENTS = 20_000
+"""Of whatever size; beyond it the client is not read until it reads."""
 MOST_MESSAGE_BYTES = 1 << 20
 """Of events in one message, unless one alone has more; clients take 16 MiB."""
 
@@ -27,6 +29,8 @@ class Answers:
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._slack = asyncio.Event()
+        self._slack.set()
 
     def __bool__(self) -> bool:
         return bool(self._events)
@@ -37,6 +41,8 @@ class Answers:
         self._unread_bytes += size
         if self._unread_bytes > MOST_UNREAD_BYTES and not self._abandoned:
             self._room.clear()
+        if len(self._events) > MOST_UNREAD_EVENTS and not self._abandoned:
+            self._slack.clear()
         self._news.set()
 
     async def pass_on(self, event: tasks_pb2.ConverseEvent) -> None:
@@ -44,6 +50,10 @@ class Answers:
         self.tell(event, event.ByteSize())
         if not self._room.is_set():
             await self._room.wait()
+
+    async def slack(self) -> None:
+        """Wait while too many events are unread for the client to be asked for more."""
+        await self._slack.wait()
 
     def wake(self) -> None:
         """Let `next` return, even without events."""
@@ -53,6 +63,7 @@ class Answers:
         """Let nobody wait any more: the reader has left."""
         self._abandoned = True
         self._room.set()
+        self._slack.set()
 
     async def next(self) -> tasks_pb2.ConverseResponse | None:
         """Wait for news; return a message of what may go in one, None without events."""
@@ -66,6 +77,8 @@ class Answers:
         self._unread_bytes -= size
         if self._unread_bytes <= MOST_UNREAD_BYTES:
             self._room.set()
+        if len(self._events) <= MOST_UNREAD_EVENTS:
+            self._slack.set()
         if not self._events:
             self._news.clear()
         return tasks_pb2.ConverseResponse(events=events) if events else None

@@ -66,6 +66,7 @@ class Conversation:
             if len(request.steps) > MOST_STEPS:
                 raise RequestInvalid(f"steps: at most {MOST_STEPS} in a message", field="steps")
             self._accept(request.steps)
+            await self._answers.slack()
         for batch in tuple(self._batches.values()):
             if isinstance(batch, Iteration):
                 batch.finish()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from belayd.rpc.answers import MOST_MESSAGE_BYTES, MOST_UNREAD_BYTES, Answers
+from belayd.rpc.answers import MOST_MESSAGE_BYTES, MOST_UNREAD_BYTES, MOST_UNREAD_EVENTS, Answers
 from belayd.v1 import tasks_pb2
 
 
@@ -64,3 +64,17 @@ async def test_a_wake_without_events_gives_no_message() -> None:
     answers = Answers()
     answers.wake()
     assert await answers.next() is None
+
+
+async def test_a_client_that_never_reads_is_not_asked_for_more_beyond_a_bound() -> None:
+    answers = Answers()
+    for number in range(MOST_UNREAD_EVENTS):
+        answers.tell(printed(number, 0))
+    await asyncio.wait_for(answers.slack(), 10)
+    answers.tell(printed(0, 0))
+
+    waiting = asyncio.create_task(answers.slack())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert await answers.next() is not None
+    await asyncio.wait_for(waiting, 10)
