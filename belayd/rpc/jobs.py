@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from belayd.allowance import Allowance
 from belayd.board import Board
 from belayd.errors import LeaseRequired, RunCancelled
 from belayd.leasing import Leasing
@@ -20,6 +21,8 @@ from belayd.session import Emit
 
 T = TypeVar("T")
 
+MOST_AN_HOUR = 3600
+"""Resets, and deployments, that each principal may have in any hour: they wear boards and their flash."""
 ANSWER_MARGIN = 0.05
 """Seconds before an RPC's own deadline at which belayd ends the run, so that the caller learns why."""
 
@@ -30,6 +33,10 @@ class Jobs:
     def __init__(self, fleet: Sight, leasing: Leasing) -> None:
         self._fleet = fleet
         self._leasing = leasing
+        self._allowances = {
+            "reset": Allowance("resets", MOST_AN_HOUR),
+            "deploy": Allowance("deployments", MOST_AN_HOUR),
+        }
 
     def submit(
         self,
@@ -50,7 +57,8 @@ class Jobs:
         Raises whatever refuses it; nothing is queued then.
         """
         board = self._fleet.board(name)
-        fence = self._leasing.check(board.name, request.lease_token, auth.principal(context).name)
+        principal = auth.principal(context).name
+        fence = self._leasing.check(board.name, request.lease_token, principal)
         timeout = convert.seconds(request, "timeout")
         if timeout is None:
             timeout = default_timeout
@@ -60,6 +68,8 @@ class Jobs:
             timeout = remaining if timeout is None else min(timeout, remaining)
         # gRPC keeps the request itself until its answer, whatever a job keeps.
         held_bytes += request.ByteSize()
+        if operation in self._allowances:
+            self._allowances[operation].take(principal)
         return board, board.submit(Order(operation, fence, timeout, emit, held_bytes), job)
 
     def submit_calls(

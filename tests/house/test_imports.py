@@ -112,6 +112,7 @@ ARROWS: dict[str, set[str]] = {
     "rollout": {"blobs", "board", "deployment", "fleet", "run"},
     "rpc": {
         "access",
+        "allowance",
         "attempts",
         "audit",
         "blobs",
