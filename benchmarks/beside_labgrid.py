@@ -1,13 +1,15 @@
 """Leases beside labgrid's places: acquire and release of both in one run, and what their commands take.
 
-    python benchmarks/beside_labgrid.py [--labgrid VENV] [--pairs 300] [--quick]
+    python benchmarks/beside_labgrid.py [--labgrid VENV] [--pairs 300] [--watchers 100] [--quick]
 
 labgrid's coordinator, one exporter of three NetworkService resources (addresses that
 nothing connects to) and one ClientSession that stays; belayd with three simulated boards
 and one Client that stays. All on loopback. A pair of labgrid's is what
 `labgrid-client acquire` and `release` do after their start: each the call, then the
-wait until the session has seen the change. The contenders take turns in blocks. Each
-command is a process of its own, from its start until it has ended.
+wait until the session has seen the change. The contenders take turns in blocks.
+Watchers are streams of all changes, which one other process for each system reads at once;
+labgrid's have a connection each, since its coordinator tells clients apart by that.
+Each command is a process of its own, from its start until it has ended.
 
 belayd answers when the grant, and then the release, is on the disk; labgrid answers from
 memory, writes its places within 15 s, and forgets who held them when it starts again.
@@ -17,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import socket
 import statistics
 import subprocess
@@ -28,7 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from parts import PATIENCE, daemon, machine, p99, wait_until_ready
+from parts import PATIENCE, daemon, machine, p99, process, wait_until_ready
 
 from belayd_client import Client
 
@@ -72,6 +73,25 @@ loop.run_until_complete(session.stop())
 loop.run_until_complete(session.close())
 """
 
+# As many sessions as so many processes have: gRPC would have them all share one connection.
+WATCH = """
+import asyncio, sys
+import grpc
+from labgrid.remote.client import ClientSession
+from labgrid.remote.generated.labgrid_coordinator_pb2_grpc import CoordinatorStub
+
+async def watch(address, number):
+    sessions = [ClientSession(address, asyncio.get_running_loop()) for _ in range(number)]
+    for session in sessions:
+        session.channel = grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+        session.stub = CoordinatorStub(session.channel)
+        await session.start()
+    print("all there", flush=True)
+    await sessions[0].stopping.wait()
+
+asyncio.run(watch(sys.argv[1], int(sys.argv[2])))
+"""
+
 Pairs = Callable[[int], list[tuple[float, float]]]
 
 
@@ -86,11 +106,12 @@ def main() -> None:
         f"folder, which fetches labgrid {VERSION} with pip",
     )
     parser.add_argument("--pairs", type=int, default=300)
+    parser.add_argument("--watchers", type=int, default=100)
     parser.add_argument("--starts", type=int, default=15, help="of each command")
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it works")
     options = parser.parse_args()
     if options.quick:
-        options.pairs, options.starts = BLOCK, 3
+        options.pairs, options.watchers, options.starts = BLOCK, 20, 3
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bin_ = (options.labgrid or _environment(folder / "venv")).absolute() / "bin"
@@ -102,45 +123,60 @@ def main() -> None:
         wait_until_ready(client, BOARDS)
         print(f"{machine()}; labgrid {_version(bin_)}")
         ask = stack.enter_context(_session(bin_, coordinator))
-        _measure_pairs(
-            {
-                "**belayd, durable**": lambda times: _pairs(client, times),
-                "labgrid, not durable, a place of one resource": lambda times: ask("one", times),
-                "labgrid, not durable, a place of three": lambda times: ask("three", times),
-            },
-            options.pairs,
-        )
-        labgrid = [str(bin_ / "labgrid-client"), "-x", coordinator]
-        belayctl = [str(Path(sys.executable).parent / "belayctl"), "--server", address]
+        contenders: dict[str, Pairs] = {
+            "**belayd, durable**": lambda times: _pairs(client, times),
+            "labgrid, not durable, a place of one resource": lambda times: ask("one", times),
+            "labgrid, not durable, a place of three": lambda times: ask("three", times),
+        }
+        _measure_pairs(contenders, options.pairs, f"{options.pairs} pairs each")
+        number = str(options.watchers)
+        ours = [
+            sys.executable,
+            str(Path(__file__).with_name("leases.py")),
+            "--crowd",
+            "watch",
+            address,
+            number,
+        ]
+        theirs = [str(bin_ / "python"), "-c", WATCH, coordinator, number]
+        with process(ours, "all there"), process(theirs, "all there"):
+            _measure_pairs(contenders, options.pairs, f"{number} watchers each")
+        places = [str(bin_ / "labgrid-client"), "-x", coordinator]
+        boards = [str(Path(sys.executable).parent / "belayctl"), "--address", address]
         _measure_starts(
-            [[*belayctl, "boards"], [*labgrid, "places"], [*labgrid, "resources"]], options.starts
+            {
+                "belayctl boards": [*boards, "boards"],
+                "labgrid-client places": [*places, "places"],
+                "labgrid-client resources": [*places, "resources"],
+                "belayctl acquire": [*boards, "acquire", BOARDS[0]],
+                "belayctl release": [*boards, "release", BOARDS[0]],
+                "labgrid-client acquire": [*places, "-p", "three", "acquire"],
+                "labgrid-client release": [*places, "-p", "three", "release"],
+            },
+            options.starts,
         )
 
 
-def _measure_pairs(contenders: dict[str, Pairs], pairs: int) -> None:
+def _measure_pairs(contenders: dict[str, Pairs], pairs: int, title: str) -> None:
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for measure in contenders.values():
         measure(BLOCK)
     for _ in range(0, pairs, BLOCK):
         for name, measure in contenders.items():
             took[name] += measure(BLOCK)
-    print(
-        f"\n| acquire and release, {pairs} pairs each, ms | median | p99 | the acquire alone, median | p99 |"
-    )
+    print(f"\n| acquire and release, {title}, ms | median | p99 | the acquire alone, median | p99 |")
     print("|---|---|---|---|---|")
     for name, values in took.items():
         print(f"| {name} | {_figures([v[0] for v in values])} | {_figures([v[1] for v in values])} |")
 
 
-def _measure_starts(commands: list[list[str]], starts: int) -> None:
-    took: dict[str, list[float]] = {f"{Path(c[0]).name} {c[-1]}": [] for c in commands}
+def _measure_starts(commands: dict[str, list[str]], starts: int) -> None:
+    took: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(starts + 1):
-        for name, command in zip(took, commands, strict=True):
+        for name, command in commands.items():
             began = time.perf_counter()
-            said = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+            subprocess.run(command, check=True, capture_output=True)
             took[name].append((time.perf_counter() - began) * 1e3)
-            if not said:
-                raise SystemExit(f"{name} says nothing")
     print(f"\n| a command from start to end, {starts} each, ms | median | most |\n|---|---|---|")
     for name, (_, *values) in took.items():  # the first read the disk
         print(f"| `{name}` | {statistics.median(values):.0f} | {max(values):.0f} |")
@@ -170,7 +206,7 @@ def _environment(folder: Path) -> Path:
 def _version(bin_: Path) -> str:
     ask = "from importlib.metadata import version as v; print(v('labgrid'), 'with grpcio', v('grpcio'))"
     return subprocess.run(
-        [bin_ / "python", "-c", ask], check=True, capture_output=True, text=True
+        [str(bin_ / "python"), "-c", ask], check=True, capture_output=True, text=True
     ).stdout.strip()
 
 
@@ -185,19 +221,19 @@ def _labgrid(bin_: Path, folder: Path) -> Iterator[str]:
     }
     (folder / "exporter.yaml").write_text(json.dumps({"bench": group}))
     with ExitStack() as stack:
-        stack.enter_context(_running([bin_ / "labgrid-coordinator", "-l", address], folder))
+        stack.enter_context(_running([str(bin_ / "labgrid-coordinator"), "-l", address], folder))
         _until_it_listens(port)
-        exporter = [bin_ / "labgrid-exporter", "-c", address, "-n", "bench", "--hostname", "localhost"]
+        exporter = [str(bin_ / "labgrid-exporter"), "-c", address, "-n", "bench", "--hostname", "localhost"]
         stack.enter_context(_running([*exporter, "exporter.yaml"], folder))
         for place, match in PLACES.items():
             for order in (["create"], ["add-match", match]):
-                command = [bin_ / "labgrid-client", "-x", address, "-p", place, *order]
+                command = [str(bin_ / "labgrid-client"), "-x", address, "-p", place, *order]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         yield address
 
 
 @contextmanager
-def _running(command: list[str | Path], folder: Path) -> Iterator[None]:
+def _running(command: list[str], folder: Path) -> Iterator[None]:
     # Not by parts.process: the coordinator prints every request, and nobody would read that.
     with (folder / "labgrid.log").open("a") as log:
         part = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
@@ -211,7 +247,7 @@ def _running(command: list[str | Path], folder: Path) -> Iterator[None]:
 @contextmanager
 def _session(bin_: Path, address: str) -> Iterator[Callable[[str, int], list[tuple[float, float]]]]:
     """Yield what has labgrid's session make pairs of a place, so many; milliseconds of pair and acquire."""
-    command = [bin_ / "python", "-c", SESSION, address, str(len(BOARDS))]
+    command = [str(bin_ / "python"), "-c", SESSION, address, str(len(BOARDS))]
     part = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=bin_
     )
