@@ -118,8 +118,8 @@ def test_every_way_to_use_a_board_leaves_a_record(lab, operator: Client, tmp_pat
         lab.client.break_lease("sim-1", "because")
     lease = lab.client.acquire("sim-1", ttl=60, wait=PATIENCE)
     with lab.client.attach("sim-1", lease) as console:
-        console.write(b"1 + 1\r")
-        console.read()
+        console.write(b"20 + 3\r")
+        assert any(b"23" in output for output in console)  # the board has taken what was typed
     with lab.connect() as other, other.acquire("sim-2", ttl=60) as held:
         list(other.function("sim-2", "len", lease=held).map(["a", "bc", "def"]))
     operator.break_lease("sim-1", "the lab closes")
@@ -148,7 +148,7 @@ def test_every_way_to_use_a_board_leaves_a_record(lab, operator: Client, tmp_pat
     manifest = f"{content}  station.py\n".encode()
     assert by["Deploy"].content_sha256 == hashlib.sha256(manifest).hexdigest()
     assert by["Deploy"].detail == "1 file to /app"
-    assert by["Attach"].detail == "typed 6 bytes"
+    assert by["Attach"].detail == "typed 7 bytes"
     assert by["Converse"].detail == "3 steps: 3 ok"
     assert by["BreakLease"].principal.startswith("unix:")
     assert by["BreakLease"].detail.endswith(": the lab closes")
