@@ -64,7 +64,7 @@ class ProjectFile:
 
         Raises:
             PreparationFailed: It changed since, or cannot be read any more. Parts
-                of it were yielded.
+                of it were yielded, never all.
         """
         digest, left = hashlib.sha256(), self.size
         try:
@@ -72,6 +72,8 @@ class ProjectFile:
                 while left and (chunk := file.read(min(CHUNK_BYTES, left))):
                     digest.update(chunk)
                     left -= len(chunk)
+                    if not left and digest.digest() != self.sha256:
+                        break
                     yield chunk
         except OSError as error:
             raise PreparationFailed(f"cannot read {self.source}: {error.strerror}") from None
