@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import select
 import subprocess
 import sys
@@ -30,8 +31,14 @@ def mpremote_on(tmp_path: Path) -> Callable[[Path], Run]:
 
     def bind(path: Path) -> Run:
         def run(*arguments: str) -> str:
+            # Unbuffered, since it prints its own lines as text and the board's as bytes.
             done = subprocess.run(
-                command(path, *arguments), capture_output=True, text=True, timeout=60, cwd=tmp_path
+                command(path, *arguments),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout
