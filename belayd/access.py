@@ -70,6 +70,23 @@ PERMISSIONS: Mapping[str, Role] = MappingProxyType(
         "belayd.v1.ConsoleService/Attach": Role.VIEWER,  # and USER to type
         "belayd.v1.DeploymentService/PutBlobs": Role.USER,
         "belayd.v1.DeploymentService/Deploy": Role.USER,
+        "belayd.v1.DeploymentService/RollBack": Role.USER,  # one's own; an operator anybody's
+        "belayd.v1.DeploymentService/ListDeployments": Role.VIEWER,
+        "belayd.v1.DeploymentService/GetDrift": Role.USER,
+        "belayd.v1.DeploymentService/CreateRollout": Role.USER,
+        "belayd.v1.DeploymentService/GetRollout": Role.VIEWER,
+        "belayd.v1.DeploymentService/ListRollouts": Role.VIEWER,
+        "belayd.v1.DeploymentService/WatchRollout": Role.VIEWER,
+        "belayd.v1.DeploymentService/PauseRollout": Role.USER,  # as RollBack, and the next two
+        "belayd.v1.DeploymentService/ResumeRollout": Role.USER,
+        "belayd.v1.DeploymentService/AbortRollout": Role.USER,
+        "belayd.v1.FileService/ListFiles": Role.USER,
+        "belayd.v1.FileService/ReadFile": Role.USER,
+        "belayd.v1.FileService/WriteFile": Role.USER,
+        "belayd.v1.FileService/MoveFile": Role.USER,
+        "belayd.v1.FileService/DeleteFile": Role.USER,
+        "belayd.v1.FileService/MakeDirectory": Role.USER,
+        "belayd.v1.FileService/GetUsage": Role.USER,
         "belayd.v1.DaemonService/GetDaemon": Role.VIEWER,
         "belayd.v1.DaemonService/ReloadInventory": Role.OPERATOR,
         "belayd.v1.DaemonService/Drain": Role.ADMIN,

@@ -49,6 +49,7 @@ class BlobLimits:
 class _Use:
     last: float
     pins: int = 0
+    passing: bool = False
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class Blobs:
                 raise RequestInvalid(f"content {sha256.hex()} has {content.size} bytes", field="size")
             else:
                 content.uses[owner].last = self._clock()
+                content.uses[owner].passing = False  # a deployment counts on it now
         self._refuse_if_full(owner, sum(map(_cost, wanted.values())))
         return list(wanted)
 
@@ -107,14 +109,20 @@ class Blobs:
         content = self._contents.get(sha256)
         return None if content is None or owner not in content.uses else content.size
 
-    def writer(self, owner: str, sha256: bytes, size: int) -> Writer:
+    def path(self, owner: str, sha256: bytes) -> Path | None:
+        """Return the file of a content, to be linked and never changed; None as `size`."""
+        content = self._contents.get(sha256)
+        return None if content is None or owner not in content.uses else content.path
+
+    def writer(self, owner: str, sha256: bytes, size: int, *, passing: bool = False) -> Writer:
         """Return what takes one content; use it as an async context manager, which stores it at its end.
 
         After an error or a cancellation inside it nothing is kept. Entering raises
-        what `missing` raises.
+        what `missing` raises. What is only `passing` goes when it is pinned no more,
+        unless `owner` sent or offered it otherwise too.
         """
         name = f"{sha256.hex()}.{next(self._numbers)}"
-        return Writer(self, owner, sha256, size, self._folder / name)
+        return Writer(self, owner, sha256, size, self._folder / name, passing)
 
     async def read(self, owner: str, sha256: bytes) -> bytes:
         """Return a content that `owner` has sent.
@@ -137,18 +145,20 @@ class Blobs:
     def pinned(self, owner: str, hashes: Iterable[bytes]) -> Iterator[None]:
         """Keep contents from expiring inside the context; unknown ones are passed over."""
         uses = [
-            self._contents[sha256].uses[owner]
+            (sha256, self._contents[sha256].uses[owner])
             for sha256 in hashes
             if sha256 in self._contents and owner in self._contents[sha256].uses
         ]
-        for use in uses:
+        for _, use in uses:
             use.pins += 1
         try:
             yield
         finally:
-            for use in uses:
+            for sha256, use in uses:
                 use.pins -= 1
                 use.last = self._clock()
+                if use.passing and not use.pins:
+                    self._let_go(owner, sha256, use)
 
     async def expire(self, now: float | None = None) -> int:
         """Remove what was not used for long by `now` (None: the present); returns how many files."""
@@ -168,16 +178,18 @@ class Blobs:
         self._charge(owner, -_cost(size))
         self._total -= _cost(size)
 
-    def take(self, owner: str, sha256: bytes, size: int, path: Path) -> bool:
+    def take(self, owner: str, sha256: bytes, size: int, path: Path, passing: bool) -> bool:
         """Make a reserved and complete file a content; False if `path` is not needed; for Writer."""
         content = self._contents.get(sha256)
         if content is None:
-            self._contents[sha256] = _Content(path, size, {owner: _Use(self._clock())})
+            self._contents[sha256] = _Content(path, size, {owner: _Use(self._clock(), passing=passing)})
             return True
         self._total -= _cost(size)
         if owner in content.uses:
             self._charge(owner, -_cost(size))
-        content.uses.setdefault(owner, _Use(0.0)).last = self._clock()
+        use = content.uses.setdefault(owner, _Use(0.0, passing=passing))
+        use.last = self._clock()
+        use.passing = use.passing and passing
         return False
 
     def _refuse_impossible(self, sha256: bytes, size: int) -> None:
@@ -227,6 +239,16 @@ class Blobs:
                 paths.append(content.path)
         return paths
 
+    def _let_go(self, owner: str, sha256: bytes, use: _Use) -> None:
+        content = self._contents.get(sha256)
+        if content is None or content.uses.get(owner) is not use:
+            return
+        del content.uses[owner]
+        self._charge(owner, -_cost(content.size))
+        if not content.uses:
+            self._forget(sha256, content)
+            _remove_soon([content.path])
+
     def _forget(self, sha256: bytes, content: _Content) -> None:
         if self._contents.get(sha256) is content:
             del self._contents[sha256]
@@ -242,8 +264,11 @@ class Writer:
         missing_bytes: How many are still to come.
     """
 
-    def __init__(self, blobs: Blobs, owner: str, sha256: bytes, size: int, path: Path) -> None:
+    def __init__(
+        self, blobs: Blobs, owner: str, sha256: bytes, size: int, path: Path, passing: bool = False
+    ) -> None:
         self.missing_bytes = size
+        self._passing = passing
         self._blobs = blobs
         self._owner = owner
         self._sha256 = sha256
@@ -299,7 +324,7 @@ class Writer:
                 f"what came as content {self._sha256.hex()} has the SHA-256 {self._hash.hexdigest()}",
                 field="sha256",
             )
-        if not self._blobs.take(self._owner, self._sha256, self._size, self._path):
+        if not self._blobs.take(self._owner, self._sha256, self._size, self._path, self._passing):
             _remove_soon([self._path])
 
     async def _flush(self) -> None:

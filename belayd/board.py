@@ -43,6 +43,7 @@ from belayd.queue import Queue
 from belayd.recovery import recover
 from belayd.run import Job, Order, Run, T, ended
 from belayd.session import Session
+from belayd.settling import Settling
 from belayd.snapshot import BoardSnapshot, BoardState, Disabled, Facts
 from belayd.standing import Standing
 from belayd.transport.contract import Opener
@@ -78,6 +79,7 @@ class Board:
         self._wake = asyncio.Event()
         self._session: Session | None = None
         self._cleaning = Cleaning(identity.name, tidy, leasing, events)
+        self._settling = Settling(identity.name, events)
         self._connected_before = False
         self._life: asyncio.Timeout | None = None
 
@@ -273,6 +275,7 @@ class Board:
     async def _take_over(self, session: Session) -> None:
         self.facts = await self._link.take_over(session, self._idle_output)
         self.last_seen = datetime.now(UTC)
+        await self._settling.taken_over(session, self._idle_output)
 
     async def _serve(self, began: float) -> bool:
         """Run jobs until the link is lost, the board must be reopened, or `close`.
@@ -334,7 +337,6 @@ class Board:
         loop = asyncio.get_running_loop()
         restarts = session.restarts
         result: Any
-        lost: TransportLost | None = None
         try:
             # What was printed while nobody ran anything is not this run's output.
             await session.drain(self._idle_output)
@@ -349,8 +351,6 @@ class Board:
                 result = await run.job(session, self.audience.beside(run.order.emit))
         except TimeoutError:
             result = run.cause or InternalError(f"board {self.name!r}: a job timed out by itself")
-        except TransportLost as error:
-            result = lost = error
         except BelaydError as error:
             result = error
         except Exception:
@@ -358,9 +358,7 @@ class Board:
         self._queue.running = None
         run.end(loop.time(), result)
         self._events.publish(ended(self.name, run, result))
-        if lost is not None:
-            raise lost
-        if isinstance(result, WrongBoard):
+        if isinstance(result, TransportLost | WrongBoard):
             raise result
         if session.restarts > restarts:
             cause = "reset" if run.order.operation == "reset" else "unexpected"
@@ -369,6 +367,7 @@ class Board:
             if not session.proven:
                 await self._recover(session)
             self.last_seen = datetime.now(UTC)
+            await self._settling.ended(run.order.operation, result, session, self._idle_output)
         if not self._queue:
             self._standing.change(BoardState.READY)
 

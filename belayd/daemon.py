@@ -14,10 +14,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from belayd import supervision
+from belayd.archive import Archive
 from belayd.audit import Deed, Trail
 from belayd.blobs import Blobs
 from belayd.certs import CertificateFailed
@@ -27,25 +29,31 @@ from belayd.disabling import Disabling, stored
 from belayd.discovery import Discovery
 from belayd.draining import Drain
 from belayd.entrance import Door, Entrance
-from belayd.errors import BelaydError, RequestInvalid
+from belayd.errors import BelaydError, RequestInvalid, StoreFailed
 from belayd.events import Events
 from belayd.exposition import Exposition
+from belayd.files import read_file
 from belayd.fleet import Fleet
 from belayd.inventory import Inventory
 from belayd.leasing import Leasing
 from belayd.metrics import Metrics
+from belayd.records import Records
 from belayd.reload import Reload
+from belayd.rollout.conductor import conductor_of
 from belayd.rpc.boards import Boards
 from belayd.rpc.consoles import Consoles
 from belayd.rpc.daemon import About, Upkeep
 from belayd.rpc.daemon import Daemon as DaemonServicer
 from belayd.rpc.deployments import Deployments
+from belayd.rpc.files import Files
 from belayd.rpc.jobs import Jobs
 from belayd.rpc.leases import Leases
 from belayd.rpc.runs import outcome_bytes
 from belayd.rpc.server import Listening, Server, is_loopback
 from belayd.rpc.sight import Sight
 from belayd.rpc.tasks import Tasks
+from belayd.run import Order
+from belayd.session import Emit, Session
 from belayd.store import Store, StoreUnusable
 from belayd.tls import ServerCertificate
 from belayd.tokens import FILE as TOKENS
@@ -61,6 +69,8 @@ CERTIFICATE_LOOK = 2.0
 """Seconds between looks whether the TLS certificate was renewed."""
 BLOB_SWEEP = 300.0
 """Seconds between looks for contents nobody used for an hour."""
+LOOK_TIMEOUT = 120.0
+"""Seconds for finding out on a board what became of a deployment that broke off."""
 
 
 class StartFailed(Exception):
@@ -181,6 +191,12 @@ class Daemon:
             self._supervise("certificate", _follow(certificate, exposition))
         blobs = Blobs(private_folder(state / "blobs"))
         self._supervise("blobs", _sweep(blobs))
+        records = await _records(store, state)
+        stack.callback(events.listen(records.hear))
+        self._supervise("deployments", records.watch(partial(_look, fleet, records)))
+        conductor = conductor_of(
+            fleet, leasing, events, records, private_folder(state / "rollouts"), store, trail, entrance.rights
+        )
         sight = Sight(fleet)
         jobs = Jobs(sight, leasing)
         detached = Detached(leasing, store.runs, trail, outcome_bytes)
@@ -201,7 +217,8 @@ class Daemon:
                 "LeaseService": Leases(sight, leasing),
                 "TaskService": Tasks(jobs, sight, detached, store.runs),
                 "ConsoleService": Consoles(sight, jobs),
-                "DeploymentService": Deployments(jobs, blobs, events),
+                "DeploymentService": Deployments(jobs, sight, blobs, records, events, conductor),
+                "FileService": Files(jobs, blobs),
                 "DaemonService": DaemonServicer(
                     About(datetime.now(UTC), metrics_address),
                     sight,
@@ -219,6 +236,12 @@ class Daemon:
         fleet.tell_identities(discovery.identified)
         # Whoever calls once the daemon says that it is ready does not find boards "not looked for yet".
         await discovery.poll()
+        try:
+            await conductor.open()
+        except StoreFailed as error:
+            raise StartFailed(str(error)) from error
+        stack.push_async_callback(conductor.close)
+        self._supervise("rollouts", conductor.watch())
         self._supervise("discovery", discovery.run())
         self._supervise("reload", self._reload_when_asked(reload, trail))
         listening = Listening(settings.listen, certificate, settings.insecure, state / SOCKET)
@@ -232,6 +255,7 @@ class Daemon:
         stack.push_async_callback(detached.close)
         stack.push_async_callback(fleet.close)
         stack.callback(leasing.drain)
+        stack.push_async_callback(conductor.close)
         stack.push_async_callback(server.leave)
         return Addresses(address, metrics_address)
 
@@ -334,6 +358,25 @@ async def _listen(exposition: Exposition, address: str) -> str:
     except OSError as error:
         raise StartFailed(f"cannot serve metrics on {address}: {error.strerror or error}") from error
     return f"[{host}]:{taken}" if ":" in host else f"{host}:{taken}"
+
+
+async def _records(store: Store, state: Path) -> Records:
+    records = Records(store.deployments, Archive(private_folder(state / "snapshots")), read_file)
+    try:
+        await records.start()
+    except StoreFailed as error:
+        raise StartFailed(str(error)) from error
+    return records
+
+
+async def _look(fleet: Fleet, records: Records, board: str) -> None:
+    async def job(session: Session, emit: Emit) -> None:
+        await records.look(session, board)
+
+    async def discard(data: bytes) -> None:
+        pass
+
+    await fleet.board(board).submit(Order("drift", None, LOOK_TIMEOUT, discard), job).outcome
 
 
 async def _sweep(blobs: Blobs) -> None:

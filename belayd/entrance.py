@@ -156,6 +156,15 @@ class Entrance:
             return error
         return _refusal("revoked", f"the rights of {principal.name!r} have changed; connect again")
 
+    def rights(self, principal: Principal) -> Principal:
+        """Return what whoever came in as `principal` may do now, for what goes on without it.
+
+        Raises:
+            Unauthenticated: Its entry was revoked, or has expired.
+        """
+        entry = self._table.of_name(principal.name) if self._table else None
+        return principal if entry is None else self._valid(entry, f"the entry {entry.name!r}").principal
+
     async def refresh(self) -> None:
         """Read the file again if it has changed."""
         if self._tokens.signature() == self._seen:

@@ -7,7 +7,9 @@
     │   ├── BoardNotFound
     │   ├── LeaseNotFound
     │   ├── FileNotFound
-    │   └── RunNotFound
+    │   ├── RunNotFound
+    │   ├── RolloutNotFound
+    │   └── DeploymentNotFound
     ├── Conflict                   acquire a lease, or wait for one
     │   ├── BoardLeased
     │   └── LeaseRequired
@@ -99,6 +101,18 @@ class RunNotFound(NotFound):
     """There is no such detached run, or it ended long ago and is kept no more."""
 
     reason = "RUN_NOT_FOUND"
+
+
+class RolloutNotFound(NotFound):
+    """There is no such rollout, or it ended long ago and is kept no more."""
+
+    reason = "ROLLOUT_NOT_FOUND"
+
+
+class DeploymentNotFound(NotFound):
+    """The board had no such deployment, or it is kept no more."""
+
+    reason = "DEPLOYMENT_NOT_FOUND"
 
 
 class Conflict(BelaydError):

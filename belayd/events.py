@@ -154,6 +154,14 @@ class DeploymentEnded:
     ran: float
 
 
+@dataclass(frozen=True, slots=True)
+class DeploymentSettled:
+    """At a contact after a deployment had broken off; outcome: completed, undone, failed (it will be tried again)."""
+
+    board: str
+    outcome: str
+
+
 Event = (
     BoardChanged
     | BoardAdded
@@ -167,6 +175,7 @@ Event = (
     | LeaseQueueChanged
     | LeaseWarned
     | DeploymentEnded
+    | DeploymentSettled
 )
 Listener = Callable[[Event], None]
 

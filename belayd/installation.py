@@ -8,7 +8,8 @@ ready for callers' code, or an error that says why not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from belayd import circuitpython, onboard, values
@@ -16,7 +17,7 @@ from belayd.errors import BoardUnresponsive, OutOfMemory
 from belayd.loop import Loop
 from belayd.outcome import BoardRaised, raised_from
 from belayd.placing import Placing
-from belayd.prompt import BURST_BYTES, PLAIN_BYTES, Emit, Prompt
+from belayd.prompt import BURST_BYTES, PLAIN_BYTES, Emit, Prompt, discard
 from belayd.protocol.events import Ended, Framed
 from belayd.snapshot import Facts, facts_from
 
@@ -26,6 +27,14 @@ RECOVER = 10.0
 """Seconds for a step of recovery, a restart's own time not counted."""
 LOOP_BYTES = 24 * 1024
 """Free heap from which on a board runs the loop, which takes about 2 kB on 32 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the recovery ladder that a session can take by itself."""
+
+    name: str
+    action: Callable[[], Awaitable[None]]
 
 
 class Installation:
@@ -92,14 +101,14 @@ class Installation:
             BoardRaised: It raised.
             TransportLost, BoardUnresponsive: As for `begin`.
         """
-        await self._loop.leave(_discard)
+        await self._loop.leave(discard)
         token = self._token
         beginning, ending = f"{self._saying(token + 'C')}\n", f"\nfinally:{self._saying(token)}"
         body = source.rstrip("\n").replace("\n", "\n ")
         text = f"{beginning}try:\n {body}{ending}"
         if not (self._prompt.raw_paste or len(text) < BURST_BYTES):
             text = f"try:exec({await self._placing.place(beginning + source)}){ending}"
-        framed, ended = await self.exchange(text.encode(), token.encode(), _discard)
+        framed, ended = await self.exchange(text.encode(), token.encode(), discard)
         if framed is None or ended.error:
             exception = raised_from(ended.error)
             if exception.type_name == "MemoryError":
@@ -141,7 +150,7 @@ class Installation:
 
     async def put_back(self) -> None:
         """Install again what a caller's code deleted or a restart that nobody noticed took away."""
-        await self._prompt.prove(_discard)
+        await self._prompt.prove(discard)
         await self.within(RECOVER, self._install())
 
     async def ensure(self) -> None:
@@ -189,7 +198,3 @@ class Installation:
         if self._has_stdout and self._prompt.raw_paste:  # elsewhere it is too long for a small input
             return f"__import__('sys').stdout.write({text!r})"
         return f"print({text!r},end='')"
-
-
-async def _discard(data: bytes) -> None:
-    """Take output that nobody asked for."""

@@ -128,6 +128,10 @@ class Line:
         return BoardUnresponsive(f"board {self._board!r} {what}", board=self._board)
 
 
+async def discard(data: bytes) -> None:
+    """Take output that nobody asked for."""
+
+
 def question(token: str) -> bytes:
     r"""Return code that prints `token`; a friendly REPL's echo of it does not hold the token."""
     return f"print({token!r},end='')".encode("ascii")

@@ -169,6 +169,8 @@ class Metrics:
                 self._count_deployment(event)
             case events.LeaseQueueChanged() | events.LeaseWarned():
                 pass  # a gauge, read at scrape time
+            case events.DeploymentSettled():
+                pass  # told to watchers; a series more for each board would be too many
             case _:
                 assert_never(event)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from belayd.call import MOST_BYTES, Call
 from belayd.errors import BoardUnresponsive, OutOfMemory
 from belayd.outcome import raised_from
-from belayd.prompt import BURST_BYTES, Prompt
+from belayd.prompt import BURST_BYTES, Prompt, discard
 from belayd.source import literal, pieces
 
 FRAME_BYTES = 22
@@ -42,11 +42,11 @@ class Placing:
             return literal(text)
         statement = "{}=['{}']"
         for piece in pieces(text, BURST_BYTES - len(f"{_NAME}[0]+=''\x04")):
-            _, ended = await self._prompt.execute(statement.format(_NAME, piece).encode(), None, _discard)
+            _, ended = await self._prompt.execute(statement.format(_NAME, piece).encode(), None, discard)
             if ended.error or ended.restarted:
                 exception = raised_from(ended.error)
                 if exception.type_name == "MemoryError":
-                    await self._prompt.execute(f"{_NAME}=0".encode(), None, _discard)
+                    await self._prompt.execute(f"{_NAME}=0".encode(), None, discard)
                     raise self._out_of_memory(len(text), None)
                 raise BoardUnresponsive(
                     f"board {self._board!r} misread what was sent: {exception.message}", board=self._board
@@ -76,7 +76,3 @@ class Placing:
             board=self._board,
             source_bytes=length,
         )
-
-
-async def _discard(data: bytes) -> None:
-    """Take output that nobody asked for."""

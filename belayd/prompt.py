@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from belayd.line import ANSWER as ANSWER
 from belayd.line import Line, question
+from belayd.line import discard as discard
 from belayd.passthrough import Keys, pass_through
 from belayd.protocol import rawrepl
 from belayd.protocol.events import Ended, Event, Framed, Output, PasteRefused
@@ -112,7 +113,7 @@ class Prompt:
             await self.prove(emit)
         self.proven = self.disturbed = False
         self.doubt_after(DOUBT)
-        if len(source) >= self.input_bytes and self.raw_paste:
+        if len(source) >= self.input_bytes and self.raw_paste and not more:
             self._repl.paste(source, token)
         else:
             self._repl.execute(source, token, last)
@@ -292,7 +293,7 @@ class Prompt:
                     await self._send()
         except TimeoutError:
             self.raw_paste = False
-            await self.prove(_discard)
+            await self.prove(discard)
 
     async def release(self, emit: Emit) -> None:
         """Restart the interpreter so that boot.py and main.py run, as without belayd; the board is let go.
@@ -394,7 +395,3 @@ class Prompt:
 
     def _fresh_token(self) -> str:
         return "\x1e" + self._new_token(12)  # above 10 bytes: not kept by the board
-
-
-async def _discard(data: bytes) -> None:
-    """Take output that nobody asked for."""

@@ -13,19 +13,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from belayd import circuitpython
 from belayd.call import Call
+from belayd.dialogue import Partner, T, hold
 from belayd.errors import BoardUnresponsive, TransportLost, Unsupported
-from belayd.installation import RECOVER, Installation
+from belayd.installation import RECOVER, Installation, Step
 from belayd.iteration import IterationLost, Orders
 from belayd.loop import Loop, LoopMissing
 from belayd.outcome import BoardRaised, Outcome, Raised, decode, raised_from
 from belayd.passthrough import Keys
 from belayd.placing import Placing
-from belayd.prompt import ANSWER, BOOT, Prompt
+from belayd.prompt import ANSWER, BOOT, Prompt, discard
 from belayd.prompt import Emit as Emit
 from belayd.protocol.events import Ended, Framed
 from belayd.request import NAME_LENGTH, Request, iteration_of, request_for
@@ -38,14 +38,6 @@ _HARD_RESET = """try:
 except ImportError:
  from microcontroller import reset
 reset()"""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the recovery ladder that a session can take by itself."""
-
-    name: str
-    action: Callable[[], Awaitable[None]]
 
 
 class Session:
@@ -184,7 +176,7 @@ class Session:
             met = await self._loop.halt(emit, settle)
 
         await self._installation.within(ANSWER, halt())
-        await self._see_after(_discard)
+        await self._see_after(discard)
         return met
 
     async def iterate(
@@ -225,6 +217,20 @@ class Session:
             TransportLost, BoardUnresponsive: As for `start`.
         """
         return await self._installation.command(source)
+
+    async def dialogue(self, call: str, partner: Partner[T], more: bytes = b"") -> T:
+        """Start belayd's own text, which `command` has installed, and let `partner` speak with it to its end.
+
+        `call` is short and has "{token!r}" where it takes the token; `more` is for it to read
+        at once, over a link that holds back what is not read.
+
+        Raises:
+            BoardRaised, OutOfMemory: It did.
+            TransportLost, BoardUnresponsive: As for `start`.
+        """
+        await self._loop.leave(discard)
+        text = call.format(token=self._token)
+        return await hold(self._board, self._prompt, text, self._token, partner, more)
 
     async def drain(self, emit: Emit) -> None:
         """Give `emit` what the board printed while nothing ran.
@@ -306,7 +312,7 @@ class Session:
         if self._loop.ready:
             with contextlib.suppress(TransportLost, BoardUnresponsive, TimeoutError):
                 async with asyncio.timeout(ANSWER):
-                    await self._loop.leave(_discard)
+                    await self._loop.leave(discard)
         if self.taken and self._prompt.proven:
             await circuitpython.leave(self._prompt, self.facts)
         await self._prompt.close()
@@ -386,7 +392,3 @@ class Session:
 def _runner_missing(ended: Ended) -> bool:
     error = ended.error  # none: a caller has a function of that name
     return not ended.restarted and (not error or b"'_B'" in error or b"callable" in error)
-
-
-async def _discard(data: bytes) -> None:
-    """Take output that nobody asked for."""

@@ -36,9 +36,11 @@ class Facts:
     Attributes:
         unique_id: Hexadecimal, None where the board cannot tell.
         modules: Of those belayd can use, the ones the board has; "sys.stdout" where there is one,
-            "sys.stdin" where it gives bytes, and the words of onboard/circuitpython.py.
+            "sys.stdin" where it gives bytes, "belayd.staging" where a deployment broke off, and
+            the words of onboard/circuitpython.py.
         memory_free_bytes: Of its heap, None where it cannot tell.
         raw_paste: Whether raw-paste mode works.
+        mpy: sys.implementation._mpy: which .mpy files it takes; 0 for none.
         clear: Whether every byte the board sends arrives as it is.
     """
 
@@ -52,6 +54,7 @@ class Facts:
     memory_total_bytes: int | None
     raw_paste: bool
     clear: bool = False
+    mpy: int = 0
 
     @property
     def read_only(self) -> bool:
@@ -71,6 +74,7 @@ def facts_from(told: object, raw_paste: bool, clear: bool = False) -> Facts | No
             int() | None as free,
             int() | None as allocated,
             list(modules),
+            int(mpy),
         ):
             return Facts(
                 implementation=name,
@@ -83,6 +87,7 @@ def facts_from(told: object, raw_paste: bool, clear: bool = False) -> Facts | No
                 memory_total_bytes=free + allocated if free is not None and allocated is not None else None,
                 raw_paste=raw_paste,
                 clear=clear,
+                mpy=mpy,
             )
     return None
 

@@ -347,3 +347,41 @@ async def test_a_known_content_with_another_size_is_refused(blobs: Blobs) -> Non
 async def test_an_offer_is_bounded(blobs: Blobs) -> None:
     with pytest.raises(RequestInvalid, match="at most 10000"):
         blobs.missing("ann", [(bytes(32), 0)] * 10_001)
+
+
+async def pass_through(blobs: Blobs, owner: str, data: bytes) -> None:
+    async with blobs.writer(owner, sha(data), len(data), passing=True) as writer:
+        await writer.write(data)
+
+
+async def test_what_only_passes_goes_with_its_last_pin_and_frees_its_room(blobs: Blobs, folder: Path) -> None:
+    for number in range(5):  # together more than an owner may keep
+        data = bytes([number]) * 10 * KIB
+        await pass_through(blobs, "ann", data)
+        await pass_through(blobs, "ann", data)
+        with blobs.pinned("ann", [sha(data)]):
+            with blobs.pinned("ann", [sha(data)]):
+                pass
+            assert await blobs.read("ann", sha(data)) == data
+        assert blobs.size("ann", sha(data)) is None
+
+    assert await files_when_quiet(folder) == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("offered", [True, False])
+async def test_what_passes_stays_if_its_owner_wants_it_otherwise_too(
+    blobs: Blobs, before: bool, offered: bool
+) -> None:
+    if before:
+        await put(blobs, "ann", b"a")
+    await pass_through(blobs, "ann", b"a")
+    await pass_through(blobs, "bob", b"a")
+    with blobs.pinned("ann", [sha(b"a")]), blobs.pinned("bob", [sha(b"a")]):
+        if offered:
+            assert blobs.missing("ann", [(sha(b"a"), 1)]) == []
+        elif not before:
+            await put(blobs, "ann", b"a")
+
+    assert await blobs.read("ann", sha(b"a")) == b"a"
+    assert blobs.size("bob", sha(b"a")) is None

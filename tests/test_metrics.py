@@ -88,6 +88,7 @@ def everything_that_can_happen(board: str) -> Iterable[events.Event]:
     )
     yield from (events.Booted(board, cause) for cause in ("reset", "unexpected", "power"))
     yield events.Reconnected(board)
+    yield from (events.DeploymentSettled(board, outcome) for outcome in ("completed", "undone", "failed"))
     yield from (deployed(board, outcome) for outcome in OUTCOMES)
     yield events.LeaseGranted(board, 0.5)
     yield events.LeaseEnded(board, "released", 90.0)

@@ -62,6 +62,7 @@ class Listing:
         filesystems: Absolute paths of all mounted filesystems, empty where the board cannot tell.
         usage: Of the filesystem that holds the folder; None where there is none.
         read_only: Whether the board's own code cannot write there, where it can tell.
+        unsettled: Whether a deployment there broke off: `journal.settle`, and list again.
     """
 
     exists: bool
@@ -74,6 +75,7 @@ class Listing:
     filesystems: tuple[str, ...]
     usage: Usage | None
     read_only: bool = False
+    unsettled: bool = False
 
 
 def sources(destination: str, largest: int, facts: Facts) -> tuple[str, str]:
@@ -113,6 +115,7 @@ class _Reader:
         self._filesystems: tuple[str, ...] = ()
         self._usage: Usage | None = None
         self._read_only = False
+        self._unsettled = False
         self._kind = 0
         self._folder = ""
         self._complete = False
@@ -135,6 +138,7 @@ class _Reader:
             filesystems=self._filesystems,
             usage=self._usage,
             read_only=self._read_only,
+            unsettled=self._unsettled,
         )
 
     def _records(self) -> Iterator[tuple[str, tuple[object, ...]]]:
@@ -165,6 +169,8 @@ class _Reader:
                 )
             case "R", ():
                 self._read_only = True
+            case "S", ():
+                self._unsettled = True
             case "W", paths:
                 self._filesystems = tuple(str(path) for path in paths)
             case "T", (int(kind),):

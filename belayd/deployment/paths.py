@@ -19,6 +19,8 @@ SPARED = ("boot.py", "webrepl_cfg.py", "lib")
 """What prune leaves alone at the root: with these a board is reached, or works at all."""
 ROOTS = ("/", "/flash/")
 """Where a board looks for them: stm32 boards mount their root at /flash."""
+STAGING = ".belayd"
+"""The folder at the root of a filesystem where a deployment's new files wait."""
 
 _TEMPORARY = re.compile(r"\.belayd-[0-9a-f]{12}")
 
@@ -149,6 +151,6 @@ def _problem(part: str) -> str | None:
         return "it is not valid Unicode"
     if len(encoded) > LONGEST_PART_BYTES:
         return f"a part is longer than {LONGEST_PART_BYTES} bytes"
-    if is_temporary(part):
-        return "names like .belayd-0123456789ab are belayd's own"
+    if is_temporary(part) or part.casefold() == STAGING:
+        return "names like .belayd and .belayd-0123456789ab are belayd's own"
     return None

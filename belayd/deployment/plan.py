@@ -8,8 +8,9 @@ deployment that broke off left under belayd's own temporary names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
 
@@ -24,6 +25,9 @@ from belayd.deployment.paths import (
     join,
 )
 from belayd.errors import RequestInvalid
+
+if TYPE_CHECKING:
+    from belayd.deployment.journal import Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Plan:
         same_bytes: Their bytes.
         keep: Files that are not in the manifest and stay.
         unreadable: Files and folders the board could not read, whatever becomes of them.
+        wire_bytes: About how many will go over the link; 0 unless a dry run was asked for, with all contents.
+        settled: What became of an earlier deployment that had broken off, None if there was none.
     """
 
     destination: str
@@ -84,6 +90,8 @@ class Plan:
     same_bytes: int
     keep: tuple[str, ...]
     unreadable: tuple[str, ...]
+    wire_bytes: int = 0
+    settled: Settled | None = None
 
     @property
     def delete(self) -> tuple[str, ...]:
@@ -127,12 +135,16 @@ def plan(
     prune: bool = False,
     keep: Iterable[str] = (),
     prune_also: Iterable[str] = (),
+    only: Collection[str] | None = None,
+    folders: Iterable[str] = (),
 ) -> Plan:
     """Compare what the board has with what it shall have.
 
     `keep` are gitignore patterns of what prune leaves alone, relative to
     `destination`. `prune_also` names those of boot.py, webrepl_cfg.py and lib
-    that may be deleted; without it nothing deletes them.
+    that may be deleted; without it nothing deletes them. With `only`, exactly
+    those files and folders are pruned, whatever the other arguments say, and a
+    folder only if nothing in it stays. `folders` are to be there, also if empty.
 
     Raises:
         RequestInvalid: The manifest, the destination, a pattern or a name in
@@ -145,7 +157,11 @@ def plan(
     files = {file.path: file for file in manifest}
     destination = check_destination(destination)
     _check_place(listing, destination, files)
-    return _Planner(listing, files, destination, prune, _patterns(keep), _given_up(prune_also)).plan()
+    given_up = frozenset(SPARED) if only is not None else _given_up(prune_also)
+    needed = {folder for path in files for folder in folders_above(path)}
+    for folder in folders:
+        needed.update((folder, *folders_above(folder)))
+    return _Planner(listing, files, needed, destination, prune, only, _patterns(keep), given_up).plan()
 
 
 class _Planner:
@@ -153,8 +169,10 @@ class _Planner:
         self,
         listing: Listing,
         files: dict[str, ManifestFile],
+        needed_folders: set[str],
         destination: str,
         prune: bool,
+        only: Collection[str] | None,
         keep: GitIgnoreSpec,
         given_up: frozenset[str],
     ) -> None:
@@ -162,9 +180,10 @@ class _Planner:
         self._files = files
         self._destination = destination
         self._prune = prune
+        self._only = only
         self._keep = keep
         self._given_up = given_up
-        self._needed_folders = {folder for path in files for folder in folders_above(path)}
+        self._needed_folders = needed_folders
 
     def plan(self) -> Plan:
         board = self._listing.files
@@ -231,6 +250,8 @@ class _Planner:
         )
 
     def _may_prune(self, path: str) -> bool:
+        if self._only is not None:
+            return path in self._only
         return self._prune and not is_spared(self._at(path), self._given_up) and not self._is_kept(path)
 
     def _is_kept(self, path: str) -> bool:
@@ -257,7 +278,7 @@ class _Planner:
     def _folders_to_make(self) -> list[str]:
         missing = self._needed_folders - self._listing.folders
         made = [self._at(folder) for folder in sorted(missing, key=lambda path: (depth(path), path))]
-        if self._listing.exists or not self._files:
+        if self._listing.exists or not (self._files or self._needed_folders):
             return made
         inner = self._destination[1:]
         return [*(f"/{folder}" for folder in folders_above(inner)), self._destination, *made]

@@ -1,8 +1,9 @@
 """Tells what a board is: one line, the repr of a tuple.
 
 (implementation, version, platform, machine, unique_id, memory free, memory
-allocated, modules). What a board cannot tell is None; among the modules stand
-sys.stdout where there is one, and sys.stdin where it gives bytes. After the line
+allocated, modules, .mpy). What a board cannot tell is None; among the modules stand
+sys.stdout where there is one, sys.stdin where it gives bytes, and belayd.staging where
+a deployment broke off. After the line
 come all 256 bytes where sys.stdout takes bytes, to show whether the way is clear.
 """
 
@@ -48,7 +49,18 @@ def _f():
         h.append("sys.stdout")
     if hasattr(sys, "stdin") and hasattr(sys.stdin, "buffer"):
         h.append("sys.stdin")
-    print((i[0], i[1], sys.platform, m, u and bytes(u), f, a, h))
+    try:
+        os.statvfs
+        for n in [""] + ["/" + n for n in os.listdir("/")]:
+            try:
+                os.stat(n + "/.belayd")
+                h.append("belayd.staging")
+                break
+            except OSError:
+                pass
+    except (NameError, AttributeError, OSError):
+        pass
+    print((i[0], i[1], sys.platform, m, u and bytes(u), f, a, h, getattr(i, "_mpy", getattr(i, "mpy", 0))))
     if hasattr(sys, "stdout") and hasattr(sys.stdout, "buffer"):
         sys.stdout.buffer.write(bytes(range(256)))
 

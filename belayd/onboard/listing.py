@@ -6,6 +6,7 @@ record is one line, \\x1e, a letter and the repr of a tuple:
     N  this firmware has no SHA-256; nothing follows
     U  the numbers of os.statvfs for the nearest folder that exists
     R  code cannot write there: CircuitPython's USB drive has it
+    S  a deployment there broke off and is not settled; its folder .belayd is not listed
     W  the folders where filesystems are mounted, where the board can tell
     T  the type bits of `top`: 0 if there is nothing, 0x4000 folder, 0x8000 file
     D  a folder, relative to top with a leading '/', "" for top; its entries follow
@@ -68,6 +69,13 @@ def _BL(top, largest):
     except (ImportError, AttributeError, TypeError):
         pass
     say("W", *mounts)
+    for path in ["", "/" + top.split("/")[1]] if base else [""]:
+        try:
+            os.stat(path + "/.belayd")
+            say("S")
+            break
+        except OSError:
+            pass
     kind = 0
     try:
         kind = os.stat(top)[0] & 0xF000
@@ -93,6 +101,8 @@ def _BL(top, largest):
                     if kind == 0x4000:
                         if path in mounts:
                             say("M", name)
+                        elif name == ".belayd" and (place.count("/") < 2 or place in mounts):
+                            pass
                         else:
                             folders.append(folder + "/" + name)
                         continue

@@ -22,6 +22,8 @@ from belayd.run import OUTCOMES
 
 MOST_TEXT = 1 << 20
 """Characters; what is longer is refused before it runs, and hashing it would hold up others."""
+MOST_PATH = 400
+"""Characters of a path that are recorded."""
 READINGS = ("Get", "List", "Watch", "Read", "Verify", "Check", "ServerReflectionInfo")
 """How the names of RPCs begin that change and use nothing; recorded when the caller had no right to them."""
 QUIET = frozenset({"RenewLease", "PutBlobs", "ReleaseLease"})
@@ -134,6 +136,24 @@ class _Detached(Account):
         self.board, self.detail = _bare(message.run.board), message.run.name
 
 
+class _Rollout(Account):
+    """CreateRollout, PauseRollout and so on: which rollout it was, over how many boards, and why."""
+
+    def begin(self, message: Any) -> None:
+        super().begin(message)
+        self._say(getattr(message, "name", ""), self.detail)
+
+    def told(self, message: Any) -> None:
+        self.concluded = True
+        boards = len(message.rollout.boards)
+        count = f"{message.rollout.name}, {boards} board" + "s" * (boards != 1)
+        self._say(count, self._why)
+
+    def _say(self, name: str, why: str) -> None:
+        self._why = why
+        self.detail = f"{name}: {why}" if name and why else name or why
+
+
 class _Conversation(Account):
     """Converse: one record, with the number of its steps and how they ended.
 
@@ -223,6 +243,20 @@ class _Deployment(Account):
         self.concluded = message.WhichOneof("step") == "summary"
 
 
+class _FileChange(Account):
+    """WriteFile, MoveFile, DeleteFile, MakeDirectory: which file, and what became of it."""
+
+    def begin(self, message: Any) -> None:
+        message = getattr(message, "start", message)
+        super().begin(message)
+        to = getattr(message, "to", "")
+        self.detail = message.path[:MOST_PATH] + (f" to {to[:MOST_PATH]}" if to else "")
+        if getattr(message, "recursive", False):
+            self.detail += " and all in it"
+        if not getattr(message, "create_only", False):
+            self.what = getattr(message, "sha256", b"")[:32]
+
+
 class _Console(Account):
     """Attach: who typed, and who only watched."""
 
@@ -287,6 +321,14 @@ _ACCOUNTS: Mapping[str, type[Account]] = MappingProxyType(
         "AcquireLease": _Acquisition,
         "BreakLease": _Break,
         "Deploy": _Deployment,
+        "CreateRollout": _Rollout,
+        "PauseRollout": _Rollout,
+        "ResumeRollout": _Rollout,
+        "AbortRollout": _Rollout,
+        "WriteFile": _FileChange,
+        "MoveFile": _FileChange,
+        "DeleteFile": _FileChange,
+        "MakeDirectory": _FileChange,
         "Attach": _Console,
         "PutBlobs": _Reading,
         "ReloadInventory": _Upkeep,

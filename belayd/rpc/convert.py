@@ -31,6 +31,16 @@ def run_name(resource: str) -> str:
     return _resource(resource, "runs", "name")
 
 
+def rollout_name(resource: str) -> str:
+    """Return NAME of "rollouts/NAME"."""
+    return _resource(resource, "rollouts", "name")
+
+
+def deployment_name(resource: str) -> str:
+    """Return NAME of "deployments/NAME"."""
+    return _resource(resource, "deployments", "deployment")
+
+
 def _resource(resource: str, collection: str, field: str) -> str:
     kind, slash, name = resource.partition("/")
     if kind != collection or not slash or not name:
@@ -147,6 +157,7 @@ def _facts(facts: Facts) -> boards_pb2.BoardFacts:
         unique_id=facts.unique_id or "",
         memory_free_bytes=facts.memory_free_bytes or 0,
         raw_paste=facts.raw_paste,
+        mpy=facts.mpy,
     )
 
 

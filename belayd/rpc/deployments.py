@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import Any
 
 from belayd.blobs import Blobs
-from belayd.deployment.plan import ManifestFile, Plan, check_manifest
-from belayd.deployment.transfer import Options, Progress, Summary, deploy
-from belayd.errors import BelaydError, RequestInvalid
-from belayd.events import DeploymentEnded, Events
+from belayd.deployment.plan import ManifestFile, check_manifest
+from belayd.deployment.transfer import Options
+from belayd.errors import RequestInvalid
+from belayd.events import Events
+from belayd.records import Asked, Deployed, Records
+from belayd.rollout.conductor import Conductor
 from belayd.rpc import auth, convert
-from belayd.rpc.jobs import Jobs, left, settle
-from belayd.run import Run, RunState, Transcript
+from belayd.rpc.jobs import Jobs
+from belayd.rpc.rollback import DEPLOY_TIMEOUT, RollBacks
+from belayd.rpc.rollouts import Rollouts
+from belayd.rpc.sight import Sight
+from belayd.rpc.steps import Steps
+from belayd.run import Transcript
 from belayd.session import Emit, Session
-from belayd.v1 import deployments_pb2, deployments_pb2_grpc
+from belayd.v1 import deployments_pb2
 
-DEPLOY_TIMEOUT = 600.0
 MOST_FILES = 10_000
 FILE_BYTES = 250
 """Of memory that a manifest's file takes beside its path."""
-_step = deployments_pb2.DeployResponse
 
 
-class Deployments(deployments_pb2_grpc.DeploymentServiceServicer):
+class Deployments(RollBacks, Rollouts):
     """Takes contents and deploys them."""
 
-    def __init__(self, jobs: Jobs, blobs: Blobs, events: Events) -> None:
-        self._jobs = jobs
+    def __init__(
+        self,
+        jobs: Jobs,
+        sight: Sight,
+        blobs: Blobs,
+        records: Records,
+        events: Events,
+        conductor: Conductor,
+    ) -> None:
+        RollBacks.__init__(self, jobs, sight, records, events)
+        Rollouts.__init__(self, sight, conductor, blobs)
         self._blobs = blobs
-        self._events = events
 
     async def PutBlobs(self, requests: AsyncIterator[deployments_pb2.PutBlobsRequest], context: Any) -> None:
         """See the proto."""
@@ -60,15 +72,19 @@ class Deployments(deployments_pb2_grpc.DeploymentServiceServicer):
             keep=tuple(request.keep),
             prune_also=tuple(request.prune_also),
             dry_run=request.dry_run,
+            in_place=request.in_place,
         )
+        asked = Asked(convert.board_name(request.board), owner, request.without_rollback)
+        steps = Steps()
 
         async def contents(sha256: bytes) -> bytes:
             return await self._blobs.read(owner, sha256)
 
-        steps = _Steps()
-
-        async def job(session: Session, emit: Emit) -> Summary:
-            return await deploy(session, manifest, contents, options, steps.report)
+        async def job(session: Session, emit: Emit) -> Deployed:
+            locate = partial(self._blobs.path, owner)
+            return await self._records.deploy(
+                session, asked, manifest, contents, options, steps.report, locate
+            )
 
         board, run = self._jobs.submit(
             request,
@@ -76,30 +92,14 @@ class Deployments(deployments_pb2_grpc.DeploymentServiceServicer):
             "deploy",
             job,
             Transcript().write,
-            name=convert.board_name(request.board),
+            name=asked.board,
             default_timeout=DEPLOY_TIMEOUT,
             held_bytes=sum(FILE_BYTES + len(file.path) for file in manifest),
         )
-        run.watch(steps.changed.set)
-        try:
-            with self._blobs.pinned(owner, [file.sha256 for file in manifest]):
-                await _tell(steps, run, context)
-                summary = await settle(run)
-        except BelaydError as error:
-            self._events.publish(DeploymentEnded(board.name, error.reason.lower(), 0, 0, 0, run.ran))
-            raise
-        if not request.dry_run:
-            self._events.publish(
-                DeploymentEnded(
-                    board.name,
-                    "ok",
-                    summary.payload_bytes,
-                    summary.wire_bytes,
-                    summary.skipped_bytes,
-                    run.ran,
-                )
+        with self._blobs.pinned(owner, [file.sha256 for file in manifest]):
+            await self.follow(
+                run, steps, board.name, context, deployments_pb2.DeployResponse, request.dry_run
             )
-        await context.write(_step(summary=_summary(summary, run.ran)))
 
     def _refuse_missing(self, owner: str, manifest: Iterable[ManifestFile]) -> None:
         # Before the job is queued, and so before anything is touched: half a deployment helps nobody.
@@ -124,76 +124,9 @@ class Deployments(deployments_pb2_grpc.DeploymentServiceServicer):
                 await writer.write(request.chunk)
 
 
-class _Steps:
-    """What a deployment reports, kept for a reader that may be slower: the plan, the latest progress.
-
-    The board never waits for the reader.
-    """
-
-    def __init__(self) -> None:
-        self.changed = asyncio.Event()
-        self._plan: Plan | None = None
-        self._progress: Progress | None = None
-
-    async def report(self, step: Plan | Progress) -> None:
-        if isinstance(step, Plan):
-            self._plan = step
-        else:
-            self._progress = step
-        self.changed.set()
-
-    def take(self) -> list[Plan | Progress]:
-        self.changed.clear()
-        steps = [step for step in (self._plan, self._progress) if step is not None]
-        self._plan = self._progress = None
-        return steps
-
-
-async def _tell(steps: _Steps, run: Run[Any], context: Any) -> None:
-    """Pass on what is reported until the run has ended; a caller that leaves stops it."""
-    try:
-        while True:
-            ended = run.state is RunState.ENDED
-            for step in steps.take():
-                await context.write(_reported(step))
-            if ended:
-                return
-            await steps.changed.wait()
-    except asyncio.CancelledError:
-        run.stop(left())
-        raise
-
-
 def _manifest(request: deployments_pb2.DeployRequest) -> list[ManifestFile]:
     if len(request.files) > MOST_FILES:
         raise RequestInvalid(f"files: at most {MOST_FILES} in a deployment", field="files")
     manifest = [ManifestFile(file.path, file.sha256, file.size) for file in request.files]
     check_manifest(manifest)
     return manifest
-
-
-def _reported(step: Plan | Progress) -> deployments_pb2.DeployResponse:
-    if isinstance(step, Progress):
-        progress = deployments_pb2.DeploymentProgress(
-            path=step.path, written_bytes=step.written_bytes, total_bytes=step.total_bytes
-        )
-        return _step(progress=progress)
-    plan = deployments_pb2.DeploymentPlan(
-        write=[write.path for write in step.write],
-        same=list(step.same),
-        delete=list(step.delete),
-        keep=list(step.keep),
-        payload_bytes=step.payload_bytes,
-    )
-    return _step(plan=plan)
-
-
-def _summary(summary: Summary, ran: float) -> deployments_pb2.DeploymentSummary:
-    return deployments_pb2.DeploymentSummary(
-        files_written=summary.files_written,
-        files_same=summary.files_same,
-        files_deleted=summary.files_deleted,
-        payload_bytes=summary.payload_bytes,
-        wire_bytes=summary.wire_bytes,
-        ran=convert.duration(ran),
-    )

@@ -167,6 +167,8 @@ def _event(happening: Happening) -> events_pb2.Event | None:
             message.lease_warned.note = tenure.note
         case events.DeploymentEnded():
             message.deployment_ended.CopyFrom(_deployment(event))
+        case events.DeploymentSettled():
+            message.deployment_settled.outcome = event.outcome
         case events.LeaseQueueChanged():
             return None
         case _:

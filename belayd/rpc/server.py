@@ -35,6 +35,8 @@ from belayd.v1 import (
     daemon_pb2_grpc,
     deployments_pb2,
     deployments_pb2_grpc,
+    files_pb2,
+    files_pb2_grpc,
     leases_pb2,
     leases_pb2_grpc,
     tasks_pb2,
@@ -64,6 +66,7 @@ _SERVICES: tuple[tuple[Any, str, Any], ...] = (
     (tasks_pb2, "TaskService", tasks_pb2_grpc),
     (consoles_pb2, "ConsoleService", consoles_pb2_grpc),
     (deployments_pb2, "DeploymentService", deployments_pb2_grpc),
+    (files_pb2, "FileService", files_pb2_grpc),
     (daemon_pb2, "DaemonService", daemon_pb2_grpc),
 )
 

@@ -30,6 +30,8 @@ CODES: Mapping[type[errors.BelaydError], grpc.StatusCode] = MappingProxyType(
         errors.LeaseNotFound: grpc.StatusCode.NOT_FOUND,
         errors.FileNotFound: grpc.StatusCode.NOT_FOUND,
         errors.RunNotFound: grpc.StatusCode.NOT_FOUND,
+        errors.RolloutNotFound: grpc.StatusCode.NOT_FOUND,
+        errors.DeploymentNotFound: grpc.StatusCode.NOT_FOUND,
         errors.BoardLeased: grpc.StatusCode.FAILED_PRECONDITION,
         errors.LeaseRequired: grpc.StatusCode.FAILED_PRECONDITION,
         errors.LeaseExpired: grpc.StatusCode.ABORTED,

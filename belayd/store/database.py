@@ -16,9 +16,11 @@ from typing import Self
 
 from belayd.store import opening
 from belayd.store.audit import Audit, AuditLimits
+from belayd.store.deployments import Deployments
 from belayd.store.disabled import Disabled, DisabledBoard, load_disabled
 from belayd.store.leases import Leases, StoredLeases, load_leases
 from belayd.store.reader import Reader
+from belayd.store.rollouts import RolloutLimits, Rollouts
 from belayd.store.runs import RunLimits, Runs, lose_unfinished
 from belayd.store.writer import Writer
 
@@ -36,7 +38,7 @@ class Store:
     """What survives the daemon, from `open` to `close`.
 
     Attributes:
-        leases, audit, runs, disabled: What is kept, each for itself.
+        leases, audit, runs, disabled, deployments: What is kept, each for itself.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Store:
         wall: Callable[[], datetime],
         audit: AuditLimits | None,
         runs: RunLimits | None,
+        rollouts: RolloutLimits | None,
     ) -> None:
         self._opened = opened
         self._threads = [ThreadPoolExecutor(1, f"store {what}") for what in ("writer", "reader")]
@@ -53,7 +56,9 @@ class Store:
         self.leases = Leases(self._writer, opened.leases, opened.boot, time.monotonic)
         self.audit = Audit(self._writer, reader, wall, audit)
         self.runs = Runs(self._writer, reader, wall, runs)
+        self.rollouts = Rollouts(self._writer, reader, wall, rollouts)
         self.disabled = Disabled(self._writer, opened.disabled)
+        self.deployments = Deployments(self._writer, reader)
         self._closed = False
         self._writing = asyncio.get_running_loop().create_task(self._writer.run(), name="store writer")
 
@@ -65,6 +70,7 @@ class Store:
         wall: Callable[[], datetime] = _now,
         audit: AuditLimits | None = None,
         runs: RunLimits | None = None,
+        rollouts: RolloutLimits | None = None,
     ) -> Self:
         """Open the store of a state folder, made if there is none.
 
@@ -73,13 +79,14 @@ class Store:
         Raises:
             StoreUnusable: It cannot be used; it is as it was.
         """
-        return cls(await asyncio.to_thread(_open, folder, wall), wall, audit, runs)
+        return cls(await asyncio.to_thread(_open, folder, wall), wall, audit, runs, rollouts)
 
     async def watch(self) -> None:
         """Drop what is too old, again and again; raise what the writer failed of, if it ever does."""
         while True:
             self.audit.expire()
             self.runs.expire()
+            self.rollouts.expire()
             done, _ = await asyncio.wait([self._writing], timeout=SWEEP)
             for writing in done:
                 writing.result()

@@ -98,6 +98,71 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             PRIMARY KEY (run, position)
         ) WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE deployments (
+            seq INTEGER PRIMARY KEY,
+            name TEXT NOT NULL UNIQUE,
+            board TEXT NOT NULL,
+            principal TEXT NOT NULL,
+            created INTEGER NOT NULL,
+            destination TEXT NOT NULL,
+            outcome TEXT NOT NULL,
+            in_place INTEGER NOT NULL,
+            files_written INTEGER NOT NULL,
+            files_deleted INTEGER NOT NULL,
+            payload_bytes INTEGER NOT NULL,
+            changed INTEGER NOT NULL,
+            refusal TEXT NOT NULL,
+            rolls_back TEXT NOT NULL
+        )""",
+        "CREATE INDEX deployments_of_board ON deployments (board, seq)",
+        # Digests are NULL where there is nothing, and empty for a folder.
+        """CREATE TABLE deployment_files (
+            deployment INTEGER NOT NULL,
+            path BLOB NOT NULL,
+            before BLOB,
+            before_size INTEGER NOT NULL,
+            after BLOB,
+            after_size INTEGER NOT NULL,
+            PRIMARY KEY (deployment, path)
+        ) WITHOUT ROWID""",
+    ),
+    (
+        """CREATE TABLE rollouts (
+            seq INTEGER PRIMARY KEY,
+            name TEXT NOT NULL UNIQUE,
+            principal TEXT NOT NULL,
+            role INTEGER NOT NULL,
+            selector TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            created INTEGER NOT NULL,
+            canary INTEGER NOT NULL,
+            wave INTEGER NOT NULL,
+            parallel INTEGER NOT NULL,
+            max_failures INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            state_reason TEXT NOT NULL,
+            ended INTEGER,
+            intent BLOB NOT NULL
+        )""",
+        "CREATE INDEX rollouts_of_principal ON rollouts (principal, seq)",
+        "CREATE INDEX rollouts_ended ON rollouts (ended)",
+        """CREATE TABLE rollout_boards (
+            rollout TEXT NOT NULL,
+            position INTEGER NOT NULL,
+            board TEXT NOT NULL,
+            wave INTEGER NOT NULL,
+            step TEXT NOT NULL,
+            message TEXT NOT NULL,
+            lease TEXT NOT NULL,
+            since TEXT NOT NULL,
+            written_bytes INTEGER NOT NULL,
+            total_bytes INTEGER NOT NULL,
+            wire_bytes INTEGER NOT NULL,
+            ran REAL NOT NULL,
+            PRIMARY KEY (rollout, position)
+        ) WITHOUT ROWID""",
+    ),
 )
 
 

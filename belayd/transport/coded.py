@@ -58,7 +58,7 @@ class CodedTransport(DescriptorTransport):
             while rest and not self._gone:
                 piece, rest = rest[:_PIECE_BYTES], rest[_PIECE_BYTES:]
                 self._codec.send(bytes(piece))
-                self.traffic.sent_bytes += len(piece)
+                self.traffic.sent(len(piece))
                 self._flush()
                 await self._flushed()
 
@@ -128,5 +128,5 @@ class CodedTransport(DescriptorTransport):
         """Move into the buffer what has room there."""
         taken = received[: BUFFER_BYTES - len(self._buffer)]
         del received[: len(taken)]
-        self.traffic.received_bytes += len(taken)
+        self.traffic.received(len(taken))
         self._buffer += taken

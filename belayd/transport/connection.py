@@ -28,6 +28,7 @@ class SocketPort:
     def __init__(self, connection: socket.socket, address: str) -> None:
         self.fd = connection.fileno()
         self.address = address
+        self.steady = False  # behind it may be a UART
         self.connection = connection
 
     def release(self) -> None:

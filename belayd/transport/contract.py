@@ -22,10 +22,34 @@ class TransportDenied(TransportError):
 
 @dataclass(slots=True)
 class Traffic:
-    """Bytes counted since the transport was opened; metrics read it at scrape time."""
+    """Bytes counted since the transport was opened, and how the link carries input; metrics read it at scrape time.
+
+    Attributes:
+        round_trips: Times that something came after something had been sent.
+        steady: Whether the link makes belayd wait while the board does not read, all
+            the way: nothing that was sent is ever dropped. False where nobody knows.
+        bulky: Whether a board that does nothing but read takes any amount at the
+            link's speed; elsewhere never more than its input keeps may be under way.
+    """
 
     received_bytes: int = 0
     sent_bytes: int = 0
+    round_trips: int = 0
+    steady: bool = False
+    bulky: bool = True
+    _asked: bool = False
+
+    def sent(self, count: int) -> None:
+        """Count bytes that the operating system took."""
+        self.sent_bytes += count
+        self._asked = self._asked or count > 0
+
+    def received(self, count: int) -> None:
+        """Count bytes that came."""
+        self.received_bytes += count
+        if count and self._asked:
+            self.round_trips += 1
+            self._asked = False
 
 
 class Transport(Protocol):

@@ -28,10 +28,12 @@ class Port(Protocol):
     Attributes:
         fd: To read and write; does not block.
         address: For people.
+        steady: As `contract.Traffic` has it.
     """
 
     fd: int
     address: str
+    steady: bool
 
     def release(self) -> None:
         """Give everything back; called once, in a thread, and never raises."""
@@ -80,7 +82,7 @@ class DescriptorTransport:
     def __init__(self, port: Port) -> None:
         """Take over an open port; must be called on the loop."""
         self.address = port.address
-        self.traffic = Traffic()
+        self.traffic = Traffic(steady=port.steady)
         self.on_pending: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._port = port
@@ -129,7 +131,7 @@ class DescriptorTransport:
                 except OSError:
                     self._end_after_the_last_bytes()
                     return
-                self.traffic.sent_bytes += sent
+                self.traffic.sent(sent)
                 rest = rest[sent:]
                 if rest:
                     await self._writable()
@@ -179,7 +181,7 @@ class DescriptorTransport:
             return True
         except OSError:
             return False
-        self.traffic.received_bytes += len(data)
+        self.traffic.received(len(data))
         self._buffer += data
         return bool(data)
 

@@ -19,7 +19,7 @@ the ESP32-C3's technical reference, "USB Serial/JTAG"; mpremote's transport_seri
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -37,6 +37,7 @@ class Manners:
     Attributes:
         dtr, rts: The lines while it is open.
         hupcl: Whether they fall when it is closed.
+        steady: Whether it holds back what the board does not read, as `contract.Traffic` has it.
     """
 
     family: str
@@ -44,15 +45,18 @@ class Manners:
     rts: bool
     hupcl: bool
     certainty: Certainty
+    steady: bool = False
 
 
 _READ, _KNOWN = Certainty.READ, Certainty.KNOWN
 
 NATIVE = Manners("native USB", dtr=True, rts=True, hupcl=True, certainty=_READ)
+# TinyUSB refuses what its buffer does not hold (NAK), and so the host waits.
+TINYUSB = replace(NATIVE, family="native USB by TinyUSB", steady=True)
 BRIDGE = Manners("USB bridge", dtr=False, rts=False, hupcl=False, certainty=_READ)
 # Closing leaves the lines: the chips that reset on them are not to see one change.
-ESPRESSIF = Manners("native USB of an ESP32-S2 or S3", dtr=True, rts=True, hupcl=False, certainty=_READ)
-SERIAL_JTAG = Manners("USB-Serial-JTAG of an ESP32", dtr=True, rts=True, hupcl=False, certainty=_READ)
+ESPRESSIF = Manners("native USB of an ESP32-S2 or S3", True, True, False, _READ, steady=True)
+SERIAL_JTAG = Manners("USB-Serial-JTAG of an ESP32", True, True, False, _READ, steady=True)
 PROBE = Manners("UART of a debug probe", dtr=True, rts=True, hupcl=False, certainty=_KNOWN)
 UNKNOWN = Manners("unknown", dtr=True, rts=True, hupcl=False, certainty=_KNOWN)
 
@@ -66,9 +70,9 @@ _VENDORS = {
     0x1A86: BRIDGE,  # CH340, CH343, CH9102
     0x0403: BRIDGE,  # FTDI
     0x067B: BRIDGE,  # PL2303
-    0x2E8A: NATIVE,  # RP2
-    0xF055: NATIVE,  # MicroPython's own: STM32, SAMD, i.MX RT, Renesas
-    0x239A: NATIVE,  # Adafruit, CircuitPython
+    0x2E8A: TINYUSB,  # RP2
+    0xF055: NATIVE,  # MicroPython's own: SAMD, i.MX RT, Renesas, and STM32, whose older stack drops
+    0x239A: TINYUSB,  # Adafruit, CircuitPython
     0x2341: NATIVE,  # Arduino
     0x2A03: NATIVE,
     0x303A: ESPRESSIF,

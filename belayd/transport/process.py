@@ -64,6 +64,7 @@ class _ProcessPort:
     def __init__(self, folder: Path, process: subprocess.Popen[bytes], terminal: socket.socket) -> None:
         self.fd = terminal.fileno()
         self.address = f"simulated:{folder.name}"
+        self.steady = True  # a socket pair, and a board that reads it when it has room
         self._process = process
         self._terminal = terminal
 

@@ -43,6 +43,7 @@ async def open_serial(
     hupcl: bool | None = None,
     low_latency: bool = True,
     exclusive: bool = True,
+    steady: bool | None = None,
 ) -> Transport:
     """Open a serial port or a pty; what waited in it is discarded.
 
@@ -54,13 +55,15 @@ async def open_serial(
         hupcl: Whether both fall when the port is closed; None likewise.
         low_latency: Ask the driver not to hold short answers back; few have such a delay.
         exclusive: Refuse to share it with any other program, and lock others out.
+        steady: Whether nothing that is sent is ever dropped; None as the port's USB chip
+            has it. A pty's far end may be anything, so it is not.
 
     Raises:
         TransportError: It cannot be opened now; the message says what to do.
     """
     if baudrate == _BOOTLOADER_BAUDRATE:
         raise TransportError(f"{port}: 1200 baud puts boards into their bootloader; set another baudrate")
-    wishes = _Wishes(baudrate, dtr, rts, hupcl, low_latency, exclusive)
+    wishes = _Wishes(baudrate, dtr, rts, hupcl, low_latency, exclusive, steady)
     return await open_in_thread(partial(_open, port, wishes))
 
 
@@ -74,6 +77,7 @@ class _Wishes:
     hupcl: bool | None
     low_latency: bool
     exclusive: bool
+    steady: bool | None
 
 
 class _Line(serial.Serial):
@@ -98,8 +102,9 @@ def with_lines(lines: int, *, dtr: bool, rts: bool) -> int:
 class _SerialPort:
     """An open port."""
 
-    def __init__(self, line: serial.Serial, exclusive: bool) -> None:
+    def __init__(self, line: serial.Serial, exclusive: bool, steady: bool = False) -> None:
         self.fd: int = line.fileno()
+        self.steady = steady
         self.address = str(line.port)
         self._line = line
         self._exclusive = exclusive
@@ -130,7 +135,7 @@ def _open(port: str, wishes: _Wishes) -> _SerialPort:
         held = _held_by(port)
         _SerialPort(line, exclusive=False).release()
         raise TransportError(f"{port}: in use{held}; close it there")
-    opened = _SerialPort(line, wishes.exclusive)
+    opened = _SerialPort(line, wishes.exclusive, manners.steady if wishes.steady is None else wishes.steady)
     try:
         _configure(opened.fd, manners.hupcl if wishes.hupcl is None else wishes.hupcl)
         if wishes.exclusive:

@@ -91,6 +91,8 @@ class WebreplTransport(CodedTransport):
         self._putting = False
         self._answer: asyncio.Future[None] | None = None
         super().__init__(port, codec)
+        # dupterm_notify moves all of a message into a ring of 259 bytes, and drops the rest.
+        self.traffic.bulky = False
 
     async def put(self, path: str, data: bytes, *, limit: float = 30.0) -> None:
         """Write a file on the board, whatever runs there and even if that cannot be interrupted.

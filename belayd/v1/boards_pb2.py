@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x65layd/v1/boards.proto\x12\tbelayd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x03\n\x05\x42oard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.belayd.v1.BoardState\x12\x14\n\x0cstate_reason\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12,\n\x06labels\x18\x05 \x03(\x0b\x32\x1c.belayd.v1.Board.LabelsEntry\x12\x11\n\ttransport\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12$\n\x05\x66\x61\x63ts\x18\x08 \x01(\x0b\x32\x15.belayd.v1.BoardFacts\x12&\n\x05lease\x18\t \x01(\x0b\x32\x17.belayd.v1.LeaseSummary\x12\x14\n\x0cqueue_length\x18\n \x01(\r\x12\x1a\n\x12lease_queue_length\x18\x0b \x01(\r\x12\x32\n\x0elast_seen_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tobservers\x18\r \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\nBoardFacts\x12\x16\n\x0eimplementation\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x0f\n\x07machine\x18\x04 \x01(\t\x12\x11\n\tunique_id\x18\x05 \x01(\t\x12\x19\n\x11memory_free_bytes\x18\x06 \x01(\x04\x12\x11\n\traw_paste\x18\x07 \x01(\x08\"\x91\x01\n\x0cLeaseSummary\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x30\n\x0c\x61\x63quire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\x0fGetBoardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x10GetBoardResponse\x12\x1f\n\x05\x62oard\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Board\"L\n\x11ListBoardsRequest\x12\x10\n\x08selector\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"O\n\x12ListBoardsResponse\x12 \n\x06\x62oards\x18\x01 \x03(\x0b\x32\x10.belayd.v1.Board\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12WatchBoardsRequest\x12\x10\n\x08selector\x18\x01 \x01(\t\"H\n\x13WatchBoardsResponse\x12 \n\x06\x62oards\x18\x01 \x03(\x0b\x32\x10.belayd.v1.Board\x12\x0f\n\x07removed\x18\x02 \x03(\t\"p\n\x11ResetBoardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x0c\n\x04hard\x18\x03 \x01(\x08\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x12ResetBoardResponse\x12\x1f\n\x05\x62oard\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Board\"@\n\x13\x44isableBoardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0b\n\x03now\x18\x03 \x01(\x08\"7\n\x14\x44isableBoardResponse\x12\x1f\n\x05\x62oard\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Board\"\"\n\x12\x45nableBoardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x13\x45nableBoardResponse\x12\x1f\n\x05\x62oard\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Board*\xde\x01\n\nBoardState\x12\x1b\n\x17\x42OARD_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42OARD_STATE_OFFLINE\x10\x01\x12\x1a\n\x16\x42OARD_STATE_CONNECTING\x10\x02\x12\x15\n\x11\x42OARD_STATE_READY\x10\x03\x12\x14\n\x10\x42OARD_STATE_BUSY\x10\x04\x12\x1a\n\x16\x42OARD_STATE_RECOVERING\x10\x05\x12\x1b\n\x17\x42OARD_STATE_QUARANTINED\x10\x06\x12\x18\n\x14\x42OARD_STATE_DISABLED\x10\x07\x32\xd8\x03\n\x0c\x42oardService\x12\x43\n\x08GetBoard\x12\x1a.belayd.v1.GetBoardRequest\x1a\x1b.belayd.v1.GetBoardResponse\x12I\n\nListBoards\x12\x1c.belayd.v1.ListBoardsRequest\x1a\x1d.belayd.v1.ListBoardsResponse\x12N\n\x0bWatchBoards\x12\x1d.belayd.v1.WatchBoardsRequest\x1a\x1e.belayd.v1.WatchBoardsResponse0\x01\x12I\n\nResetBoard\x12\x1c.belayd.v1.ResetBoardRequest\x1a\x1d.belayd.v1.ResetBoardResponse\x12O\n\x0c\x44isableBoard\x12\x1e.belayd.v1.DisableBoardRequest\x1a\x1f.belayd.v1.DisableBoardResponse\x12L\n\x0b\x45nableBoard\x12\x1d.belayd.v1.EnableBoardRequest\x1a\x1e.belayd.v1.EnableBoardResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x65layd/v1/boards.proto\x12\tbelayd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x03\n\x05\x42oard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.belayd.v1.BoardState\x12\x14\n\x0cstate_reason\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12,\n\x06labels\x18\x05 \x03(\x0b\x32\x1c.belayd.v1.Board.LabelsEntry\x12\x11\n\ttransport\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12$\n\x05\x66\x61\x63ts\x18\x08 \x01(\x0b\x32\x15.belayd.v1.BoardFacts\x12&\n\x05lease\x18\t \x01(\x0b\x32\x17.belayd.v1.LeaseSummary\x12\x14\n\x0cqueue_length\x18\n \x01(\r\x12\x1a\n\x12lease_queue_length\x18\x0b \x01(\r\x12\x32\n\x0elast_seen_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tobservers\x18\r \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa6\x01\n\nBoardFacts\x12\x16\n\x0eimplementation\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x0f\n\x07machine\x18\x04 \x01(\t\x12\x11\n\tunique_id\x18\x05 \x01(\t\x12\x19\n\x11memory_free_bytes\x18\x06 \x01(\x04\x12\x11\n\traw_paste\x18\x07 \x01(\x08\x12\x0b\n\x03mpy\x18\x08 \x01(\r\"\x91\x01\n\x0cLeaseSummary\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x30\n\x0c\x61\x63quire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\x0fGetBoardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x10GetBoardResponse\x12\x1f\n\x05\x62oard\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Board\"L\n\x11ListBoardsRequest\x12\x10\n\x08selector\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"O\n\x12ListBoardsResponse\x12 \n\x06\x62oards\x18\x01 \x03(\x0b\x32\x10.belayd.v1.Board\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12WatchBoardsRequest\x12\x10\n\x08selector\x18\x01 \x01(\t\"H\n\x13WatchBoardsResponse\x12 \n\x06\x62oards\x18\x01 \x03(\x0b\x32\x10.belayd.v1.Board\x12\x0f\n\x07removed\x18\x02 \x03(\t\"p\n\x11ResetBoardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x0c\n\x04hard\x18\x03 \x01(\x08\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x12ResetBoardResponse\x12\x1f\n\x05\x62oard\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Board\"@\n\x13\x44isableBoardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0b\n\x03now\x18\x03 \x01(\x08\"7\n\x14\x44isableBoardResponse\x12\x1f\n\x05\x62oard\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Board\"\"\n\x12\x45nableBoardRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x13\x45nableBoardResponse\x12\x1f\n\x05\x62oard\x18\x01 \x01(\x0b\x32\x10.belayd.v1.Board*\xde\x01\n\nBoardState\x12\x1b\n\x17\x42OARD_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42OARD_STATE_OFFLINE\x10\x01\x12\x1a\n\x16\x42OARD_STATE_CONNECTING\x10\x02\x12\x15\n\x11\x42OARD_STATE_READY\x10\x03\x12\x14\n\x10\x42OARD_STATE_BUSY\x10\x04\x12\x1a\n\x16\x42OARD_STATE_RECOVERING\x10\x05\x12\x1b\n\x17\x42OARD_STATE_QUARANTINED\x10\x06\x12\x18\n\x14\x42OARD_STATE_DISABLED\x10\x07\x32\xd8\x03\n\x0c\x42oardService\x12\x43\n\x08GetBoard\x12\x1a.belayd.v1.GetBoardRequest\x1a\x1b.belayd.v1.GetBoardResponse\x12I\n\nListBoards\x12\x1c.belayd.v1.ListBoardsRequest\x1a\x1d.belayd.v1.ListBoardsResponse\x12N\n\x0bWatchBoards\x12\x1d.belayd.v1.WatchBoardsRequest\x1a\x1e.belayd.v1.WatchBoardsResponse0\x01\x12I\n\nResetBoard\x12\x1c.belayd.v1.ResetBoardRequest\x1a\x1d.belayd.v1.ResetBoardResponse\x12O\n\x0c\x44isableBoard\x12\x1e.belayd.v1.DisableBoardRequest\x1a\x1f.belayd.v1.DisableBoardResponse\x12L\n\x0b\x45nableBoard\x12\x1d.belayd.v1.EnableBoardRequest\x1a\x1e.belayd.v1.EnableBoardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,40 +35,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BOARD_LABELSENTRY']._loaded_options = None
   _globals['_BOARD_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_BOARDSTATE']._serialized_start=1579
-  _globals['_BOARDSTATE']._serialized_end=1801
+  _globals['_BOARDSTATE']._serialized_start=1592
+  _globals['_BOARDSTATE']._serialized_end=1814
   _globals['_BOARD']._serialized_start=103
   _globals['_BOARD']._serialized_end=529
   _globals['_BOARD_LABELSENTRY']._serialized_start=484
   _globals['_BOARD_LABELSENTRY']._serialized_end=529
   _globals['_BOARDFACTS']._serialized_start=532
-  _globals['_BOARDFACTS']._serialized_end=685
-  _globals['_LEASESUMMARY']._serialized_start=688
-  _globals['_LEASESUMMARY']._serialized_end=833
-  _globals['_GETBOARDREQUEST']._serialized_start=835
-  _globals['_GETBOARDREQUEST']._serialized_end=866
-  _globals['_GETBOARDRESPONSE']._serialized_start=868
-  _globals['_GETBOARDRESPONSE']._serialized_end=919
-  _globals['_LISTBOARDSREQUEST']._serialized_start=921
-  _globals['_LISTBOARDSREQUEST']._serialized_end=997
-  _globals['_LISTBOARDSRESPONSE']._serialized_start=999
-  _globals['_LISTBOARDSRESPONSE']._serialized_end=1078
-  _globals['_WATCHBOARDSREQUEST']._serialized_start=1080
-  _globals['_WATCHBOARDSREQUEST']._serialized_end=1118
-  _globals['_WATCHBOARDSRESPONSE']._serialized_start=1120
-  _globals['_WATCHBOARDSRESPONSE']._serialized_end=1192
-  _globals['_RESETBOARDREQUEST']._serialized_start=1194
-  _globals['_RESETBOARDREQUEST']._serialized_end=1306
-  _globals['_RESETBOARDRESPONSE']._serialized_start=1308
-  _globals['_RESETBOARDRESPONSE']._serialized_end=1361
-  _globals['_DISABLEBOARDREQUEST']._serialized_start=1363
-  _globals['_DISABLEBOARDREQUEST']._serialized_end=1427
-  _globals['_DISABLEBOARDRESPONSE']._serialized_start=1429
-  _globals['_DISABLEBOARDRESPONSE']._serialized_end=1484
-  _globals['_ENABLEBOARDREQUEST']._serialized_start=1486
-  _globals['_ENABLEBOARDREQUEST']._serialized_end=1520
-  _globals['_ENABLEBOARDRESPONSE']._serialized_start=1522
-  _globals['_ENABLEBOARDRESPONSE']._serialized_end=1576
-  _globals['_BOARDSERVICE']._serialized_start=1804
-  _globals['_BOARDSERVICE']._serialized_end=2276
+  _globals['_BOARDFACTS']._serialized_end=698
+  _globals['_LEASESUMMARY']._serialized_start=701
+  _globals['_LEASESUMMARY']._serialized_end=846
+  _globals['_GETBOARDREQUEST']._serialized_start=848
+  _globals['_GETBOARDREQUEST']._serialized_end=879
+  _globals['_GETBOARDRESPONSE']._serialized_start=881
+  _globals['_GETBOARDRESPONSE']._serialized_end=932
+  _globals['_LISTBOARDSREQUEST']._serialized_start=934
+  _globals['_LISTBOARDSREQUEST']._serialized_end=1010
+  _globals['_LISTBOARDSRESPONSE']._serialized_start=1012
+  _globals['_LISTBOARDSRESPONSE']._serialized_end=1091
+  _globals['_WATCHBOARDSREQUEST']._serialized_start=1093
+  _globals['_WATCHBOARDSREQUEST']._serialized_end=1131
+  _globals['_WATCHBOARDSRESPONSE']._serialized_start=1133
+  _globals['_WATCHBOARDSRESPONSE']._serialized_end=1205
+  _globals['_RESETBOARDREQUEST']._serialized_start=1207
+  _globals['_RESETBOARDREQUEST']._serialized_end=1319
+  _globals['_RESETBOARDRESPONSE']._serialized_start=1321
+  _globals['_RESETBOARDRESPONSE']._serialized_end=1374
+  _globals['_DISABLEBOARDREQUEST']._serialized_start=1376
+  _globals['_DISABLEBOARDREQUEST']._serialized_end=1440
+  _globals['_DISABLEBOARDRESPONSE']._serialized_start=1442
+  _globals['_DISABLEBOARDRESPONSE']._serialized_end=1497
+  _globals['_ENABLEBOARDREQUEST']._serialized_start=1499
+  _globals['_ENABLEBOARDREQUEST']._serialized_end=1533
+  _globals['_ENABLEBOARDRESPONSE']._serialized_start=1535
+  _globals['_ENABLEBOARDRESPONSE']._serialized_end=1589
+  _globals['_BOARDSERVICE']._serialized_start=1817
+  _globals['_BOARDSERVICE']._serialized_end=2289
 # @@protoc_insertion_point(module_scope)

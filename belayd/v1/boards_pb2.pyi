@@ -173,6 +173,7 @@ class BoardFacts(google.protobuf.message.Message):
     UNIQUE_ID_FIELD_NUMBER: builtins.int
     MEMORY_FREE_BYTES_FIELD_NUMBER: builtins.int
     RAW_PASTE_FIELD_NUMBER: builtins.int
+    MPY_FIELD_NUMBER: builtins.int
     implementation: builtins.str
     """sys.implementation's name, such as "micropython"."""
     version: builtins.str
@@ -187,6 +188,10 @@ class BoardFacts(google.protobuf.message.Message):
     """Free bytes of its heap when last asked; 0 where it cannot tell."""
     raw_paste: builtins.bool
     """Whether raw-paste mode works."""
+    mpy: builtins.int
+    """sys.implementation._mpy: the lowest byte is the version of .mpy files it takes,
+    bits 10 to 15 the architecture of native code in them; 0 where it takes none.
+    """
     def __init__(
         self,
         *,
@@ -197,8 +202,9 @@ class BoardFacts(google.protobuf.message.Message):
         unique_id: builtins.str = ...,
         memory_free_bytes: builtins.int = ...,
         raw_paste: builtins.bool = ...,
+        mpy: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["implementation", b"implementation", "machine", b"machine", "memory_free_bytes", b"memory_free_bytes", "platform", b"platform", "raw_paste", b"raw_paste", "unique_id", b"unique_id", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["implementation", b"implementation", "machine", b"machine", "memory_free_bytes", b"memory_free_bytes", "mpy", b"mpy", "platform", b"platform", "raw_paste", b"raw_paste", "unique_id", b"unique_id", "version", b"version"]) -> None: ...
 
 global___BoardFacts = BoardFacts
 

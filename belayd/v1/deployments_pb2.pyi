@@ -8,10 +8,154 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Settlement:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SettlementEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Settlement.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SETTLEMENT_UNSPECIFIED: _Settlement.ValueType  # 0
+    """There was none."""
+    SETTLEMENT_COMPLETED: _Settlement.ValueType  # 1
+    """All its files were there: it was completed."""
+    SETTLEMENT_UNDONE: _Settlement.ValueType  # 2
+    """They were not: the board has what it had before it."""
+
+class Settlement(_Settlement, metaclass=_SettlementEnumTypeWrapper):
+    """What became of a deployment that had broken off."""
+
+SETTLEMENT_UNSPECIFIED: Settlement.ValueType  # 0
+"""There was none."""
+SETTLEMENT_COMPLETED: Settlement.ValueType  # 1
+"""All its files were there: it was completed."""
+SETTLEMENT_UNDONE: Settlement.ValueType  # 2
+"""They were not: the board has what it had before it."""
+global___Settlement = Settlement
+
+class _DeploymentOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DeploymentOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DeploymentOutcome.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DEPLOYMENT_OUTCOME_UNSPECIFIED: _DeploymentOutcome.ValueType  # 0
+    """Never sent."""
+    DEPLOYMENT_OUTCOME_OPEN: _DeploymentOutcome.ValueType  # 1
+    """It runs, or broke off and the board was not reached since."""
+    DEPLOYMENT_OUTCOME_DONE: _DeploymentOutcome.ValueType  # 2
+    """The board has the new tree."""
+    DEPLOYMENT_OUTCOME_UNDONE: _DeploymentOutcome.ValueType  # 3
+    """The board has the old tree."""
+    DEPLOYMENT_OUTCOME_MIXED: _DeploymentOutcome.ValueType  # 4
+    """In place, and broken off: the board has some files of each."""
+
+class DeploymentOutcome(_DeploymentOutcome, metaclass=_DeploymentOutcomeEnumTypeWrapper):
+    """What became of a deployment."""
+
+DEPLOYMENT_OUTCOME_UNSPECIFIED: DeploymentOutcome.ValueType  # 0
+"""Never sent."""
+DEPLOYMENT_OUTCOME_OPEN: DeploymentOutcome.ValueType  # 1
+"""It runs, or broke off and the board was not reached since."""
+DEPLOYMENT_OUTCOME_DONE: DeploymentOutcome.ValueType  # 2
+"""The board has the new tree."""
+DEPLOYMENT_OUTCOME_UNDONE: DeploymentOutcome.ValueType  # 3
+"""The board has the old tree."""
+DEPLOYMENT_OUTCOME_MIXED: DeploymentOutcome.ValueType  # 4
+"""In place, and broken off: the board has some files of each."""
+global___DeploymentOutcome = DeploymentOutcome
+
+class _RolloutState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RolloutStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RolloutState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ROLLOUT_STATE_UNSPECIFIED: _RolloutState.ValueType  # 0
+    """Never sent."""
+    ROLLOUT_STATE_RUNNING: _RolloutState.ValueType  # 1
+    """It goes on."""
+    ROLLOUT_STATE_PAUSED: _RolloutState.ValueType  # 2
+    """Somebody paused it."""
+    ROLLOUT_STATE_STOPPED: _RolloutState.ValueType  # 3
+    """Too many boards failed, or a canary did; ResumeRollout goes on."""
+    ROLLOUT_STATE_DONE: _RolloutState.ValueType  # 4
+    """All boards have ended, no more failed than may."""
+    ROLLOUT_STATE_ABORTED: _RolloutState.ValueType  # 5
+    """Somebody ended it."""
+
+class RolloutState(_RolloutState, metaclass=_RolloutStateEnumTypeWrapper):
+    """What a rollout is doing."""
+
+ROLLOUT_STATE_UNSPECIFIED: RolloutState.ValueType  # 0
+"""Never sent."""
+ROLLOUT_STATE_RUNNING: RolloutState.ValueType  # 1
+"""It goes on."""
+ROLLOUT_STATE_PAUSED: RolloutState.ValueType  # 2
+"""Somebody paused it."""
+ROLLOUT_STATE_STOPPED: RolloutState.ValueType  # 3
+"""Too many boards failed, or a canary did; ResumeRollout goes on."""
+ROLLOUT_STATE_DONE: RolloutState.ValueType  # 4
+"""All boards have ended, no more failed than may."""
+ROLLOUT_STATE_ABORTED: RolloutState.ValueType  # 5
+"""Somebody ended it."""
+global___RolloutState = RolloutState
+
+class _RolloutStep:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RolloutStepEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RolloutStep.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ROLLOUT_STEP_UNSPECIFIED: _RolloutStep.ValueType  # 0
+    """Never sent."""
+    ROLLOUT_STEP_PENDING: _RolloutStep.ValueType  # 1
+    """Not begun with: nothing of it was touched."""
+    ROLLOUT_STEP_WAITING: _RolloutStep.ValueType  # 2
+    """Its turn has come; it is offline or somebody holds it."""
+    ROLLOUT_STEP_DEPLOYING: _RolloutStep.ValueType  # 3
+    """Its files are being written."""
+    ROLLOUT_STEP_CHECKING: _RolloutStep.ValueType  # 4
+    """It is restarted and asked whether it works."""
+    ROLLOUT_STEP_ROLLING_BACK: _RolloutStep.ValueType  # 5
+    """It failed its check and is being given its old files."""
+    ROLLOUT_STEP_DONE: _RolloutStep.ValueType  # 6
+    """It has its new files and works."""
+    ROLLOUT_STEP_FAILED: _RolloutStep.ValueType  # 7
+    """It failed; `message` says what it has."""
+
+class RolloutStep(_RolloutStep, metaclass=_RolloutStepEnumTypeWrapper):
+    """How far a board of a rollout is."""
+
+ROLLOUT_STEP_UNSPECIFIED: RolloutStep.ValueType  # 0
+"""Never sent."""
+ROLLOUT_STEP_PENDING: RolloutStep.ValueType  # 1
+"""Not begun with: nothing of it was touched."""
+ROLLOUT_STEP_WAITING: RolloutStep.ValueType  # 2
+"""Its turn has come; it is offline or somebody holds it."""
+ROLLOUT_STEP_DEPLOYING: RolloutStep.ValueType  # 3
+"""Its files are being written."""
+ROLLOUT_STEP_CHECKING: RolloutStep.ValueType  # 4
+"""It is restarted and asked whether it works."""
+ROLLOUT_STEP_ROLLING_BACK: RolloutStep.ValueType  # 5
+"""It failed its check and is being given its old files."""
+ROLLOUT_STEP_DONE: RolloutStep.ValueType  # 6
+"""It has its new files and works."""
+ROLLOUT_STEP_FAILED: RolloutStep.ValueType  # 7
+"""It failed; `message` says what it has."""
+global___RolloutStep = RolloutStep
 
 @typing.final
 class PutBlobsRequest(google.protobuf.message.Message):
@@ -162,6 +306,8 @@ class DeployRequest(google.protobuf.message.Message):
     PRUNE_ALSO_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
     TIMEOUT_FIELD_NUMBER: builtins.int
+    IN_PLACE_FIELD_NUMBER: builtins.int
+    WITHOUT_ROLLBACK_FIELD_NUMBER: builtins.int
     board: builtins.str
     """"boards/{board}"."""
     lease_token: builtins.str
@@ -172,6 +318,13 @@ class DeployRequest(google.protobuf.message.Message):
     """Delete what the board has under `destination` and the manifest has not."""
     dry_run: builtins.bool
     """Send the plan and a summary, and change nothing."""
+    in_place: builtins.bool
+    """Replace each file as soon as it is verified, not all together at the end: needs
+    room for the largest file only. What breaks off leaves a mixed tree, each file
+    whole.
+    """
+    without_rollback: builtins.bool
+    """Keep nothing of what the board had before: there is no rolling back."""
     @property
     def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ManifestFile]:
         """The files the board shall have under `destination`."""
@@ -202,9 +355,11 @@ class DeployRequest(google.protobuf.message.Message):
         prune_also: collections.abc.Iterable[builtins.str] | None = ...,
         dry_run: builtins.bool = ...,
         timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        in_place: builtins.bool = ...,
+        without_rollback: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["timeout", b"timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["board", b"board", "destination", b"destination", "dry_run", b"dry_run", "files", b"files", "keep", b"keep", "lease_token", b"lease_token", "prune", b"prune", "prune_also", b"prune_also", "timeout", b"timeout"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "destination", b"destination", "dry_run", b"dry_run", "files", b"files", "in_place", b"in_place", "keep", b"keep", "lease_token", b"lease_token", "prune", b"prune", "prune_also", b"prune_also", "timeout", b"timeout", "without_rollback", b"without_rollback"]) -> None: ...
 
 global___DeployRequest = DeployRequest
 
@@ -279,8 +434,21 @@ class DeploymentPlan(google.protobuf.message.Message):
     DELETE_FIELD_NUMBER: builtins.int
     KEEP_FIELD_NUMBER: builtins.int
     PAYLOAD_BYTES_FIELD_NUMBER: builtins.int
+    SAME_BYTES_FIELD_NUMBER: builtins.int
+    WIRE_BYTES_FIELD_NUMBER: builtins.int
+    SETTLED_FIELD_NUMBER: builtins.int
     payload_bytes: builtins.int
     """Bytes of the files to write."""
+    same_bytes: builtins.int
+    """Bytes of the files that are equal already."""
+    wire_bytes: builtins.int
+    """About how many bytes will be sent to the board; 0 where contents that are to
+    be written were not brought yet, as a dry run permits.
+    """
+    settled: global___Settlement.ValueType
+    """An earlier deployment that had broken off was found on the board, and what
+    became of it.
+    """
     @property
     def write(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Files to write, absolute on the board."""
@@ -305,8 +473,11 @@ class DeploymentPlan(google.protobuf.message.Message):
         delete: collections.abc.Iterable[builtins.str] | None = ...,
         keep: collections.abc.Iterable[builtins.str] | None = ...,
         payload_bytes: builtins.int = ...,
+        same_bytes: builtins.int = ...,
+        wire_bytes: builtins.int = ...,
+        settled: global___Settlement.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["delete", b"delete", "keep", b"keep", "payload_bytes", b"payload_bytes", "same", b"same", "write", b"write"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["delete", b"delete", "keep", b"keep", "payload_bytes", b"payload_bytes", "same", b"same", "same_bytes", b"same_bytes", "settled", b"settled", "wire_bytes", b"wire_bytes", "write", b"write"]) -> None: ...
 
 global___DeploymentPlan = DeploymentPlan
 
@@ -348,6 +519,10 @@ class DeploymentSummary(google.protobuf.message.Message):
     PAYLOAD_BYTES_FIELD_NUMBER: builtins.int
     WIRE_BYTES_FIELD_NUMBER: builtins.int
     RAN_FIELD_NUMBER: builtins.int
+    SKIPPED_BYTES_FIELD_NUMBER: builtins.int
+    ROUND_TRIPS_FIELD_NUMBER: builtins.int
+    DEPLOYMENT_FIELD_NUMBER: builtins.int
+    ROLLBACK_REFUSAL_FIELD_NUMBER: builtins.int
     files_written: builtins.int
     """Files written and verified by hash on the board."""
     files_same: builtins.int
@@ -358,6 +533,16 @@ class DeploymentSummary(google.protobuf.message.Message):
     """Bytes of the files written."""
     wire_bytes: builtins.int
     """Bytes sent to and received from the board for all of it."""
+    skipped_bytes: builtins.int
+    """Bytes of the files that were equal already."""
+    round_trips: builtins.int
+    """Times that belayd waited for the board."""
+    deployment: builtins.str
+    """"deployments/{deployment}" under which it can be rolled back; empty for a dry
+    run, or where nothing was kept.
+    """
+    rollback_refusal: builtins.str
+    """Why it cannot be rolled back although something was changed; else empty."""
     @property
     def ran(self) -> google.protobuf.duration_pb2.Duration:
         """How long the job ran."""
@@ -371,8 +556,815 @@ class DeploymentSummary(google.protobuf.message.Message):
         payload_bytes: builtins.int = ...,
         wire_bytes: builtins.int = ...,
         ran: google.protobuf.duration_pb2.Duration | None = ...,
+        skipped_bytes: builtins.int = ...,
+        round_trips: builtins.int = ...,
+        deployment: builtins.str = ...,
+        rollback_refusal: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["ran", b"ran"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["files_deleted", b"files_deleted", "files_same", b"files_same", "files_written", b"files_written", "payload_bytes", b"payload_bytes", "ran", b"ran", "wire_bytes", b"wire_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deployment", b"deployment", "files_deleted", b"files_deleted", "files_same", b"files_same", "files_written", b"files_written", "payload_bytes", b"payload_bytes", "ran", b"ran", "rollback_refusal", b"rollback_refusal", "round_trips", b"round_trips", "skipped_bytes", b"skipped_bytes", "wire_bytes", b"wire_bytes"]) -> None: ...
 
 global___DeploymentSummary = DeploymentSummary
+
+@typing.final
+class RollBackRequest(google.protobuf.message.Message):
+    """Asks to bring back what a deployment replaced."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: builtins.int
+    DEPLOYMENT_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    IN_PLACE_FIELD_NUMBER: builtins.int
+    board: builtins.str
+    """"boards/{board}"."""
+    lease_token: builtins.str
+    """The caller's lease, if it holds one."""
+    deployment: builtins.str
+    """"deployments/{deployment}"; empty for the board's last."""
+    dry_run: builtins.bool
+    """Send the plan and a summary, and change nothing."""
+    in_place: builtins.bool
+    """Replace each file as soon as it is verified; as DeployRequest has it."""
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long queueing and the work may take; absent for 10 min."""
+
+    def __init__(
+        self,
+        *,
+        board: builtins.str = ...,
+        lease_token: builtins.str = ...,
+        deployment: builtins.str = ...,
+        dry_run: builtins.bool = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        in_place: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "deployment", b"deployment", "dry_run", b"dry_run", "in_place", b"in_place", "lease_token", b"lease_token", "timeout", b"timeout"]) -> None: ...
+
+global___RollBackRequest = RollBackRequest
+
+@typing.final
+class RollBackResponse(google.protobuf.message.Message):
+    """One step of rolling back."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
+    SUMMARY_FIELD_NUMBER: builtins.int
+    @property
+    def plan(self) -> global___DeploymentPlan:
+        """What will be done; sent once, before anything is."""
+
+    @property
+    def progress(self) -> global___DeploymentProgress:
+        """How far it is."""
+
+    @property
+    def summary(self) -> global___DeploymentSummary:
+        """How it ended; the stream ends."""
+
+    def __init__(
+        self,
+        *,
+        plan: global___DeploymentPlan | None = ...,
+        progress: global___DeploymentProgress | None = ...,
+        summary: global___DeploymentSummary | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["plan", b"plan", "progress", b"progress", "step", b"step", "summary", b"summary"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["plan", b"plan", "progress", b"progress", "step", b"step", "summary", b"summary"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["step", b"step"]) -> typing.Literal["plan", "progress", "summary"] | None: ...
+
+global___RollBackResponse = RollBackResponse
+
+@typing.final
+class ListDeploymentsRequest(google.protobuf.message.Message):
+    """Asks for a board's deployments."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    board: builtins.str
+    """"boards/{board}"."""
+    page_size: builtins.int
+    """At most so many; 0 for 50."""
+    page_token: builtins.str
+    """From the last response; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        board: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListDeploymentsRequest = ListDeploymentsRequest
+
+@typing.final
+class ListDeploymentsResponse(google.protobuf.message.Message):
+    """A page of deployments."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPLOYMENTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page; empty if this is the last."""
+    @property
+    def deployments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Deployment]:
+        """The latest first."""
+
+    def __init__(
+        self,
+        *,
+        deployments: collections.abc.Iterable[global___Deployment] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deployments", b"deployments", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListDeploymentsResponse = ListDeploymentsResponse
+
+@typing.final
+class Deployment(google.protobuf.message.Message):
+    """One deployment that a board had."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    BOARD_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    DESTINATION_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    FILES_WRITTEN_FIELD_NUMBER: builtins.int
+    FILES_DELETED_FIELD_NUMBER: builtins.int
+    PAYLOAD_BYTES_FIELD_NUMBER: builtins.int
+    REVERSIBLE_FIELD_NUMBER: builtins.int
+    ROLLS_BACK_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"deployments/{deployment}"."""
+    board: builtins.str
+    """"boards/{board}"."""
+    principal: builtins.str
+    """Who asked for it."""
+    destination: builtins.str
+    """Where on the board."""
+    outcome: global___DeploymentOutcome.ValueType
+    """What became of it."""
+    files_written: builtins.int
+    """Files written."""
+    files_deleted: builtins.int
+    """Files and folders deleted."""
+    payload_bytes: builtins.int
+    """Bytes of the files written."""
+    reversible: builtins.bool
+    """Whether what it replaced is kept, so that it can be rolled back."""
+    rolls_back: builtins.str
+    """The deployment that it rolled back; empty if it is no rollback."""
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it began."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        board: builtins.str = ...,
+        principal: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        destination: builtins.str = ...,
+        outcome: global___DeploymentOutcome.ValueType = ...,
+        files_written: builtins.int = ...,
+        files_deleted: builtins.int = ...,
+        payload_bytes: builtins.int = ...,
+        reversible: builtins.bool = ...,
+        rolls_back: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "create_time", b"create_time", "destination", b"destination", "files_deleted", b"files_deleted", "files_written", b"files_written", "name", b"name", "outcome", b"outcome", "payload_bytes", b"payload_bytes", "principal", b"principal", "reversible", b"reversible", "rolls_back", b"rolls_back"]) -> None: ...
+
+global___Deployment = Deployment
+
+@typing.final
+class GetDriftRequest(google.protobuf.message.Message):
+    """Asks how a board differs from what was deployed to it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    board: builtins.str
+    """"boards/{board}"."""
+    lease_token: builtins.str
+    """The caller's lease, if it holds one."""
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long queueing and the comparison may take; absent for 2 min."""
+
+    def __init__(
+        self,
+        *,
+        board: builtins.str = ...,
+        lease_token: builtins.str = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "lease_token", b"lease_token", "timeout", b"timeout"]) -> None: ...
+
+global___GetDriftRequest = GetDriftRequest
+
+@typing.final
+class GetDriftResponse(google.protobuf.message.Message):
+    """How a board differs from what was deployed to it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: builtins.int
+    CHANGED_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    EXTRA_FIELD_NUMBER: builtins.int
+    @property
+    def deployment(self) -> global___Deployment:
+        """The deployment it is compared with; absent if the board had none."""
+
+    @property
+    def changed(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Files of it whose contents are others now; absolute, as all of these."""
+
+    @property
+    def missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Files of it that are gone."""
+
+    @property
+    def extra(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Files below its destination that are not of it; boot.py, webrepl_cfg.py and main.py
+        of the root among them whatever the destination.
+        """
+
+    def __init__(
+        self,
+        *,
+        deployment: global___Deployment | None = ...,
+        changed: collections.abc.Iterable[builtins.str] | None = ...,
+        missing: collections.abc.Iterable[builtins.str] | None = ...,
+        extra: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["deployment", b"deployment"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["changed", b"changed", "deployment", b"deployment", "extra", b"extra", "missing", b"missing"]) -> None: ...
+
+global___GetDriftResponse = GetDriftResponse
+
+@typing.final
+class CreateRolloutRequest(google.protobuf.message.Message):
+    """Asks for a rollout."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TREES_FIELD_NUMBER: builtins.int
+    BOARDS_FIELD_NUMBER: builtins.int
+    SELECTOR_FIELD_NUMBER: builtins.int
+    DESTINATION_FIELD_NUMBER: builtins.int
+    PRUNE_FIELD_NUMBER: builtins.int
+    KEEP_FIELD_NUMBER: builtins.int
+    PRUNE_ALSO_FIELD_NUMBER: builtins.int
+    IN_PLACE_FIELD_NUMBER: builtins.int
+    CANARY_FIELD_NUMBER: builtins.int
+    WAVE_FIELD_NUMBER: builtins.int
+    PARALLEL_FIELD_NUMBER: builtins.int
+    MAX_FAILURES_FIELD_NUMBER: builtins.int
+    CHECK_FIELD_NUMBER: builtins.int
+    KEEP_FAILED_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    selector: builtins.str
+    """Which boards, where `boards` is empty."""
+    destination: builtins.str
+    """As DeployRequest has it, and the next four."""
+    prune: builtins.bool
+    """As DeployRequest has it."""
+    in_place: builtins.bool
+    """As DeployRequest has it."""
+    canary: builtins.int
+    """How many boards go first and must all succeed before others are begun with; 0
+    for none. A canary that fails ends the rollout whatever the budget.
+    """
+    wave: builtins.int
+    """How many boards a wave has after that: the next begins when all of one have
+    ended; 0 for one wave of all.
+    """
+    parallel: builtins.int
+    """How many boards of a wave at once; 0 for as many as it has, at most 32."""
+    max_failures: builtins.int
+    """How many boards may fail; one more stops the rollout. Those under way end."""
+    keep_failed: builtins.bool
+    """Leave a board that fails its check with its new files, not its old ones."""
+    reason: builtins.str
+    """Why, for people."""
+    @property
+    def trees(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RolloutTree]:
+        """What to deploy; each board has at most one tree that names it, or the one that
+        names none.
+        """
+
+    @property
+    def boards(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The boards, in the order in which they are taken: "boards/{board}". Empty for
+        those that `selector` matches now, by name.
+        """
+
+    @property
+    def keep(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As DeployRequest has it."""
+
+    @property
+    def prune_also(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As DeployRequest has it."""
+
+    @property
+    def check(self) -> global___HealthCheck:
+        """What shows that a board works with its new files; absent: nothing is asked."""
+
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long one board may take, a lease of somebody else's not counted; absent for
+        10 min.
+        """
+
+    def __init__(
+        self,
+        *,
+        trees: collections.abc.Iterable[global___RolloutTree] | None = ...,
+        boards: collections.abc.Iterable[builtins.str] | None = ...,
+        selector: builtins.str = ...,
+        destination: builtins.str = ...,
+        prune: builtins.bool = ...,
+        keep: collections.abc.Iterable[builtins.str] | None = ...,
+        prune_also: collections.abc.Iterable[builtins.str] | None = ...,
+        in_place: builtins.bool = ...,
+        canary: builtins.int = ...,
+        wave: builtins.int = ...,
+        parallel: builtins.int = ...,
+        max_failures: builtins.int = ...,
+        check: global___HealthCheck | None = ...,
+        keep_failed: builtins.bool = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["check", b"check", "timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["boards", b"boards", "canary", b"canary", "check", b"check", "destination", b"destination", "in_place", b"in_place", "keep", b"keep", "keep_failed", b"keep_failed", "max_failures", b"max_failures", "parallel", b"parallel", "prune", b"prune", "prune_also", b"prune_also", "reason", b"reason", "selector", b"selector", "timeout", b"timeout", "trees", b"trees", "wave", b"wave"]) -> None: ...
+
+global___CreateRolloutRequest = CreateRolloutRequest
+
+@typing.final
+class RolloutTree(google.protobuf.message.Message):
+    """What some boards of a rollout shall have."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARDS_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    @property
+    def boards(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """"boards/{board}"; empty for those that no other tree names."""
+
+    @property
+    def files(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ManifestFile]:
+        """As DeployRequest has them; PutBlobs has brought the contents."""
+
+    def __init__(
+        self,
+        *,
+        boards: collections.abc.Iterable[builtins.str] | None = ...,
+        files: collections.abc.Iterable[global___ManifestFile] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boards", b"boards", "files", b"files"]) -> None: ...
+
+global___RolloutTree = RolloutTree
+
+@typing.final
+class HealthCheck(google.protobuf.message.Message):
+    """What shows that a board works: run after a soft reset, which runs boot.py and not
+    main.py.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPRESSION_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    expression: builtins.str
+    """Healthy if its value is true."""
+    source: builtins.str
+    """Healthy if it ends without an exception."""
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long it may take; absent for 30 s."""
+
+    def __init__(
+        self,
+        *,
+        expression: builtins.str = ...,
+        source: builtins.str = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["code", b"code", "expression", b"expression", "source", b"source", "timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "expression", b"expression", "source", b"source", "timeout", b"timeout"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["code", b"code"]) -> typing.Literal["expression", "source"] | None: ...
+
+global___HealthCheck = HealthCheck
+
+@typing.final
+class CreateRolloutResponse(google.protobuf.message.Message):
+    """Carries what was created."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROLLOUT_FIELD_NUMBER: builtins.int
+    @property
+    def rollout(self) -> global___Rollout:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        rollout: global___Rollout | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["rollout", b"rollout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["rollout", b"rollout"]) -> None: ...
+
+global___CreateRolloutResponse = CreateRolloutResponse
+
+@typing.final
+class Rollout(google.protobuf.message.Message):
+    """One deployment over many boards."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    STATE_REASON_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    BOARDS_FIELD_NUMBER: builtins.int
+    CANARY_FIELD_NUMBER: builtins.int
+    WAVE_FIELD_NUMBER: builtins.int
+    PARALLEL_FIELD_NUMBER: builtins.int
+    MAX_FAILURES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"rollouts/{rollout}"."""
+    state: global___RolloutState.ValueType
+    """What it is doing."""
+    state_reason: builtins.str
+    """Why it is STOPPED, PAUSED or ABORTED; else empty."""
+    principal: builtins.str
+    """Who asked for it."""
+    reason: builtins.str
+    """Why, as the caller said."""
+    canary: builtins.int
+    """As it was asked for, and the next three."""
+    wave: builtins.int
+    """Boards a wave."""
+    parallel: builtins.int
+    """Boards at once."""
+    max_failures: builtins.int
+    """How many may fail."""
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was created."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ended; absent if it has not."""
+
+    @property
+    def boards(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RolloutBoard]:
+        """Every board of it, in its order."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        state: global___RolloutState.ValueType = ...,
+        state_reason: builtins.str = ...,
+        principal: builtins.str = ...,
+        reason: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        boards: collections.abc.Iterable[global___RolloutBoard] | None = ...,
+        canary: builtins.int = ...,
+        wave: builtins.int = ...,
+        parallel: builtins.int = ...,
+        max_failures: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["boards", b"boards", "canary", b"canary", "create_time", b"create_time", "end_time", b"end_time", "max_failures", b"max_failures", "name", b"name", "parallel", b"parallel", "principal", b"principal", "reason", b"reason", "state", b"state", "state_reason", b"state_reason", "wave", b"wave"]) -> None: ...
+
+global___Rollout = Rollout
+
+@typing.final
+class RolloutBoard(google.protobuf.message.Message):
+    """One board of a rollout."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOARD_FIELD_NUMBER: builtins.int
+    WAVE_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    WRITTEN_BYTES_FIELD_NUMBER: builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: builtins.int
+    WIRE_BYTES_FIELD_NUMBER: builtins.int
+    RAN_FIELD_NUMBER: builtins.int
+    board: builtins.str
+    """"boards/{board}"."""
+    wave: builtins.int
+    """Which wave it is in; 0 are the canaries."""
+    step: global___RolloutStep.ValueType
+    """How far it is."""
+    message: builtins.str
+    """What it waits for, or why it failed; else empty."""
+    written_bytes: builtins.int
+    """Bytes written so far, and to write."""
+    total_bytes: builtins.int
+    """Bytes to write; 0 until that is known."""
+    wire_bytes: builtins.int
+    """Bytes sent to and received from the board."""
+    @property
+    def ran(self) -> google.protobuf.duration_pb2.Duration:
+        """How long it took so far, waiting not counted."""
+
+    def __init__(
+        self,
+        *,
+        board: builtins.str = ...,
+        wave: builtins.int = ...,
+        step: global___RolloutStep.ValueType = ...,
+        message: builtins.str = ...,
+        written_bytes: builtins.int = ...,
+        total_bytes: builtins.int = ...,
+        wire_bytes: builtins.int = ...,
+        ran: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["ran", b"ran"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "message", b"message", "ran", b"ran", "step", b"step", "total_bytes", b"total_bytes", "wave", b"wave", "wire_bytes", b"wire_bytes", "written_bytes", b"written_bytes"]) -> None: ...
+
+global___RolloutBoard = RolloutBoard
+
+@typing.final
+class GetRolloutRequest(google.protobuf.message.Message):
+    """Asks for one rollout."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"rollouts/{rollout}"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___GetRolloutRequest = GetRolloutRequest
+
+@typing.final
+class GetRolloutResponse(google.protobuf.message.Message):
+    """Carries one rollout."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROLLOUT_FIELD_NUMBER: builtins.int
+    @property
+    def rollout(self) -> global___Rollout:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        rollout: global___Rollout | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["rollout", b"rollout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["rollout", b"rollout"]) -> None: ...
+
+global___GetRolloutResponse = GetRolloutResponse
+
+@typing.final
+class ListRolloutsRequest(google.protobuf.message.Message):
+    """Asks for rollouts."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """At most so many; 0 for 50."""
+    page_token: builtins.str
+    """From the last response; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListRolloutsRequest = ListRolloutsRequest
+
+@typing.final
+class ListRolloutsResponse(google.protobuf.message.Message):
+    """A page of rollouts."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROLLOUTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page; empty if this is the last."""
+    @property
+    def rollouts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Rollout]:
+        """The latest first."""
+
+    def __init__(
+        self,
+        *,
+        rollouts: collections.abc.Iterable[global___Rollout] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "rollouts", b"rollouts"]) -> None: ...
+
+global___ListRolloutsResponse = ListRolloutsResponse
+
+@typing.final
+class WatchRolloutRequest(google.protobuf.message.Message):
+    """Asks to watch a rollout."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"rollouts/{rollout}"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___WatchRolloutRequest = WatchRolloutRequest
+
+@typing.final
+class WatchRolloutResponse(google.protobuf.message.Message):
+    """A rollout as it has become."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROLLOUT_FIELD_NUMBER: builtins.int
+    @property
+    def rollout(self) -> global___Rollout:
+        """Whole."""
+
+    def __init__(
+        self,
+        *,
+        rollout: global___Rollout | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["rollout", b"rollout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["rollout", b"rollout"]) -> None: ...
+
+global___WatchRolloutResponse = WatchRolloutResponse
+
+@typing.final
+class PauseRolloutRequest(google.protobuf.message.Message):
+    """Asks to pause a rollout."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"rollouts/{rollout}"."""
+    reason: builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "reason", b"reason"]) -> None: ...
+
+global___PauseRolloutRequest = PauseRolloutRequest
+
+@typing.final
+class PauseRolloutResponse(google.protobuf.message.Message):
+    """Carries the rollout paused."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROLLOUT_FIELD_NUMBER: builtins.int
+    @property
+    def rollout(self) -> global___Rollout:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        rollout: global___Rollout | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["rollout", b"rollout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["rollout", b"rollout"]) -> None: ...
+
+global___PauseRolloutResponse = PauseRolloutResponse
+
+@typing.final
+class ResumeRolloutRequest(google.protobuf.message.Message):
+    """Asks to go on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"rollouts/{rollout}"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___ResumeRolloutRequest = ResumeRolloutRequest
+
+@typing.final
+class ResumeRolloutResponse(google.protobuf.message.Message):
+    """Carries the rollout that goes on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROLLOUT_FIELD_NUMBER: builtins.int
+    @property
+    def rollout(self) -> global___Rollout:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        rollout: global___Rollout | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["rollout", b"rollout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["rollout", b"rollout"]) -> None: ...
+
+global___ResumeRolloutResponse = ResumeRolloutResponse
+
+@typing.final
+class AbortRolloutRequest(google.protobuf.message.Message):
+    """Asks to end a rollout."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"rollouts/{rollout}"."""
+    reason: builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "reason", b"reason"]) -> None: ...
+
+global___AbortRolloutRequest = AbortRolloutRequest
+
+@typing.final
+class AbortRolloutResponse(google.protobuf.message.Message):
+    """Carries the rollout ended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROLLOUT_FIELD_NUMBER: builtins.int
+    @property
+    def rollout(self) -> global___Rollout:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        rollout: global___Rollout | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["rollout", b"rollout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["rollout", b"rollout"]) -> None: ...
+
+global___AbortRolloutResponse = AbortRolloutResponse

@@ -45,6 +45,56 @@ class DeploymentServiceStub(object):
                 request_serializer=belayd_dot_v1_dot_deployments__pb2.DeployRequest.SerializeToString,
                 response_deserializer=belayd_dot_v1_dot_deployments__pb2.DeployResponse.FromString,
                 _registered_method=True)
+        self.RollBack = channel.unary_stream(
+                '/belayd.v1.DeploymentService/RollBack',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.RollBackRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.RollBackResponse.FromString,
+                _registered_method=True)
+        self.ListDeployments = channel.unary_unary(
+                '/belayd.v1.DeploymentService/ListDeployments',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.ListDeploymentsRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.ListDeploymentsResponse.FromString,
+                _registered_method=True)
+        self.GetDrift = channel.unary_unary(
+                '/belayd.v1.DeploymentService/GetDrift',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.GetDriftRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.GetDriftResponse.FromString,
+                _registered_method=True)
+        self.CreateRollout = channel.unary_unary(
+                '/belayd.v1.DeploymentService/CreateRollout',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.CreateRolloutRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.CreateRolloutResponse.FromString,
+                _registered_method=True)
+        self.GetRollout = channel.unary_unary(
+                '/belayd.v1.DeploymentService/GetRollout',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.GetRolloutRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.GetRolloutResponse.FromString,
+                _registered_method=True)
+        self.ListRollouts = channel.unary_unary(
+                '/belayd.v1.DeploymentService/ListRollouts',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.ListRolloutsRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.ListRolloutsResponse.FromString,
+                _registered_method=True)
+        self.WatchRollout = channel.unary_stream(
+                '/belayd.v1.DeploymentService/WatchRollout',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.WatchRolloutRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.WatchRolloutResponse.FromString,
+                _registered_method=True)
+        self.PauseRollout = channel.unary_unary(
+                '/belayd.v1.DeploymentService/PauseRollout',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.PauseRolloutRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.PauseRolloutResponse.FromString,
+                _registered_method=True)
+        self.ResumeRollout = channel.unary_unary(
+                '/belayd.v1.DeploymentService/ResumeRollout',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.ResumeRolloutRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.ResumeRolloutResponse.FromString,
+                _registered_method=True)
+        self.AbortRollout = channel.unary_unary(
+                '/belayd.v1.DeploymentService/AbortRollout',
+                request_serializer=belayd_dot_v1_dot_deployments__pb2.AbortRolloutRequest.SerializeToString,
+                response_deserializer=belayd_dot_v1_dot_deployments__pb2.AbortRolloutResponse.FromString,
+                _registered_method=True)
 
 
 class DeploymentServiceServicer(object):
@@ -65,8 +115,90 @@ class DeploymentServiceServicer(object):
     def Deploy(self, request, context):
         """Makes a board's files equal to a manifest whose contents PutBlobs brought:
         sends the plan, then progress, then one summary. One job in the board's
-        queue. Files that the board has already are not sent. Each file is written
-        beside the old one, verified by hash on the board, and renamed over it.
+        queue. Files that the board has already are not sent. New files are written
+        beside the old ones and verified by hash on the board; when all are there they
+        take the old ones' places under a journal on the board. What breaks off is
+        completed or undone when the board is next reached: it then has exactly the
+        old tree or exactly the new one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBack(self, request, context):
+        """Brings back what the last deployment to a board that changed something, or the
+        one named, replaced and deleted, and deletes what it added; steps as Deploy
+        sends them. With the one named, those after it are undone that went to the same
+        destination or changed the same paths. A user may roll back its own deployments,
+        an operator all. Is a deployment itself, so rolling back again goes forward.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeployments(self, request, context):
+        """Returns what deployments a board had, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDrift(self, request, context):
+        """Compares a board's files with what its last deployment left there. One job in
+        the board's queue; changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateRollout(self, request, context):
+        """Deploys to many boards: canaries first, then waves, each board checked before
+        it counts as done, until all are or too many have failed. The daemon carries it
+        on without the caller, also after its own restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRollout(self, request, context):
+        """Returns one rollout.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRollouts(self, request, context):
+        """Returns the rollouts that the caller may see, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRollout(self, request, context):
+        """Sends a rollout as it is, then as it becomes, coalesced for a slow reader; ends
+        when the rollout has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRollout(self, request, context):
+        """Begins with no further board; those under way are brought to their end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRollout(self, request, context):
+        """Goes on with a rollout that was paused, or that stopped since too many boards
+        failed: its failures so far are forgiven, and those boards tried again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortRollout(self, request, context):
+        """Ends a rollout for good; boards not begun with stay as they are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +216,56 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.Deploy,
                     request_deserializer=belayd_dot_v1_dot_deployments__pb2.DeployRequest.FromString,
                     response_serializer=belayd_dot_v1_dot_deployments__pb2.DeployResponse.SerializeToString,
+            ),
+            'RollBack': grpc.unary_stream_rpc_method_handler(
+                    servicer.RollBack,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.RollBackRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.RollBackResponse.SerializeToString,
+            ),
+            'ListDeployments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeployments,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.ListDeploymentsRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.ListDeploymentsResponse.SerializeToString,
+            ),
+            'GetDrift': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDrift,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.GetDriftRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.GetDriftResponse.SerializeToString,
+            ),
+            'CreateRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRollout,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.CreateRolloutRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.CreateRolloutResponse.SerializeToString,
+            ),
+            'GetRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRollout,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.GetRolloutRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.GetRolloutResponse.SerializeToString,
+            ),
+            'ListRollouts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRollouts,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.ListRolloutsRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.ListRolloutsResponse.SerializeToString,
+            ),
+            'WatchRollout': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRollout,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.WatchRolloutRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.WatchRolloutResponse.SerializeToString,
+            ),
+            'PauseRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRollout,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.PauseRolloutRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.PauseRolloutResponse.SerializeToString,
+            ),
+            'ResumeRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRollout,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.ResumeRolloutRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.ResumeRolloutResponse.SerializeToString,
+            ),
+            'AbortRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortRollout,
+                    request_deserializer=belayd_dot_v1_dot_deployments__pb2.AbortRolloutRequest.FromString,
+                    response_serializer=belayd_dot_v1_dot_deployments__pb2.AbortRolloutResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,6 +323,276 @@ class DeploymentService(object):
             '/belayd.v1.DeploymentService/Deploy',
             belayd_dot_v1_dot_deployments__pb2.DeployRequest.SerializeToString,
             belayd_dot_v1_dot_deployments__pb2.DeployResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/RollBack',
+            belayd_dot_v1_dot_deployments__pb2.RollBackRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.RollBackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeployments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/ListDeployments',
+            belayd_dot_v1_dot_deployments__pb2.ListDeploymentsRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.ListDeploymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDrift(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/GetDrift',
+            belayd_dot_v1_dot_deployments__pb2.GetDriftRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.GetDriftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/CreateRollout',
+            belayd_dot_v1_dot_deployments__pb2.CreateRolloutRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.CreateRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/GetRollout',
+            belayd_dot_v1_dot_deployments__pb2.GetRolloutRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.GetRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRollouts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/ListRollouts',
+            belayd_dot_v1_dot_deployments__pb2.ListRolloutsRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.ListRolloutsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/WatchRollout',
+            belayd_dot_v1_dot_deployments__pb2.WatchRolloutRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.WatchRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/PauseRollout',
+            belayd_dot_v1_dot_deployments__pb2.PauseRolloutRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.PauseRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/ResumeRollout',
+            belayd_dot_v1_dot_deployments__pb2.ResumeRolloutRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.ResumeRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/belayd.v1.DeploymentService/AbortRollout',
+            belayd_dot_v1_dot_deployments__pb2.AbortRolloutRequest.SerializeToString,
+            belayd_dot_v1_dot_deployments__pb2.AbortRolloutResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,9 +38,86 @@ class DeploymentServiceStub:
     ]
     """Makes a board's files equal to a manifest whose contents PutBlobs brought:
     sends the plan, then progress, then one summary. One job in the board's
-    queue. Files that the board has already are not sent. Each file is written
-    beside the old one, verified by hash on the board, and renamed over it.
+    queue. Files that the board has already are not sent. New files are written
+    beside the old ones and verified by hash on the board; when all are there they
+    take the old ones' places under a journal on the board. What breaks off is
+    completed or undone when the board is next reached: it then has exactly the
+    old tree or exactly the new one.
     """
+
+    RollBack: grpc.UnaryStreamMultiCallable[
+        belayd.v1.deployments_pb2.RollBackRequest,
+        belayd.v1.deployments_pb2.RollBackResponse,
+    ]
+    """Brings back what the last deployment to a board that changed something, or the
+    one named, replaced and deleted, and deletes what it added; steps as Deploy
+    sends them. With the one named, those after it are undone that went to the same
+    destination or changed the same paths. A user may roll back its own deployments,
+    an operator all. Is a deployment itself, so rolling back again goes forward.
+    """
+
+    ListDeployments: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.ListDeploymentsRequest,
+        belayd.v1.deployments_pb2.ListDeploymentsResponse,
+    ]
+    """Returns what deployments a board had, the latest first."""
+
+    GetDrift: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.GetDriftRequest,
+        belayd.v1.deployments_pb2.GetDriftResponse,
+    ]
+    """Compares a board's files with what its last deployment left there. One job in
+    the board's queue; changes nothing.
+    """
+
+    CreateRollout: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.CreateRolloutRequest,
+        belayd.v1.deployments_pb2.CreateRolloutResponse,
+    ]
+    """Deploys to many boards: canaries first, then waves, each board checked before
+    it counts as done, until all are or too many have failed. The daemon carries it
+    on without the caller, also after its own restart.
+    """
+
+    GetRollout: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.GetRolloutRequest,
+        belayd.v1.deployments_pb2.GetRolloutResponse,
+    ]
+    """Returns one rollout."""
+
+    ListRollouts: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.ListRolloutsRequest,
+        belayd.v1.deployments_pb2.ListRolloutsResponse,
+    ]
+    """Returns the rollouts that the caller may see, the latest first."""
+
+    WatchRollout: grpc.UnaryStreamMultiCallable[
+        belayd.v1.deployments_pb2.WatchRolloutRequest,
+        belayd.v1.deployments_pb2.WatchRolloutResponse,
+    ]
+    """Sends a rollout as it is, then as it becomes, coalesced for a slow reader; ends
+    when the rollout has ended.
+    """
+
+    PauseRollout: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.PauseRolloutRequest,
+        belayd.v1.deployments_pb2.PauseRolloutResponse,
+    ]
+    """Begins with no further board; those under way are brought to their end."""
+
+    ResumeRollout: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.ResumeRolloutRequest,
+        belayd.v1.deployments_pb2.ResumeRolloutResponse,
+    ]
+    """Goes on with a rollout that was paused, or that stopped since too many boards
+    failed: its failures so far are forgiven, and those boards tried again.
+    """
+
+    AbortRollout: grpc.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.AbortRolloutRequest,
+        belayd.v1.deployments_pb2.AbortRolloutResponse,
+    ]
+    """Ends a rollout for good; boards not begun with stay as they are."""
 
 class DeploymentServiceAsyncStub:
     """Puts trees of files on boards."""
@@ -62,9 +139,86 @@ class DeploymentServiceAsyncStub:
     ]
     """Makes a board's files equal to a manifest whose contents PutBlobs brought:
     sends the plan, then progress, then one summary. One job in the board's
-    queue. Files that the board has already are not sent. Each file is written
-    beside the old one, verified by hash on the board, and renamed over it.
+    queue. Files that the board has already are not sent. New files are written
+    beside the old ones and verified by hash on the board; when all are there they
+    take the old ones' places under a journal on the board. What breaks off is
+    completed or undone when the board is next reached: it then has exactly the
+    old tree or exactly the new one.
     """
+
+    RollBack: grpc.aio.UnaryStreamMultiCallable[
+        belayd.v1.deployments_pb2.RollBackRequest,
+        belayd.v1.deployments_pb2.RollBackResponse,
+    ]
+    """Brings back what the last deployment to a board that changed something, or the
+    one named, replaced and deleted, and deletes what it added; steps as Deploy
+    sends them. With the one named, those after it are undone that went to the same
+    destination or changed the same paths. A user may roll back its own deployments,
+    an operator all. Is a deployment itself, so rolling back again goes forward.
+    """
+
+    ListDeployments: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.ListDeploymentsRequest,
+        belayd.v1.deployments_pb2.ListDeploymentsResponse,
+    ]
+    """Returns what deployments a board had, the latest first."""
+
+    GetDrift: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.GetDriftRequest,
+        belayd.v1.deployments_pb2.GetDriftResponse,
+    ]
+    """Compares a board's files with what its last deployment left there. One job in
+    the board's queue; changes nothing.
+    """
+
+    CreateRollout: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.CreateRolloutRequest,
+        belayd.v1.deployments_pb2.CreateRolloutResponse,
+    ]
+    """Deploys to many boards: canaries first, then waves, each board checked before
+    it counts as done, until all are or too many have failed. The daemon carries it
+    on without the caller, also after its own restart.
+    """
+
+    GetRollout: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.GetRolloutRequest,
+        belayd.v1.deployments_pb2.GetRolloutResponse,
+    ]
+    """Returns one rollout."""
+
+    ListRollouts: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.ListRolloutsRequest,
+        belayd.v1.deployments_pb2.ListRolloutsResponse,
+    ]
+    """Returns the rollouts that the caller may see, the latest first."""
+
+    WatchRollout: grpc.aio.UnaryStreamMultiCallable[
+        belayd.v1.deployments_pb2.WatchRolloutRequest,
+        belayd.v1.deployments_pb2.WatchRolloutResponse,
+    ]
+    """Sends a rollout as it is, then as it becomes, coalesced for a slow reader; ends
+    when the rollout has ended.
+    """
+
+    PauseRollout: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.PauseRolloutRequest,
+        belayd.v1.deployments_pb2.PauseRolloutResponse,
+    ]
+    """Begins with no further board; those under way are brought to their end."""
+
+    ResumeRollout: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.ResumeRolloutRequest,
+        belayd.v1.deployments_pb2.ResumeRolloutResponse,
+    ]
+    """Goes on with a rollout that was paused, or that stopped since too many boards
+    failed: its failures so far are forgiven, and those boards tried again.
+    """
+
+    AbortRollout: grpc.aio.UnaryUnaryMultiCallable[
+        belayd.v1.deployments_pb2.AbortRolloutRequest,
+        belayd.v1.deployments_pb2.AbortRolloutResponse,
+    ]
+    """Ends a rollout for good; boards not begun with stay as they are."""
 
 class DeploymentServiceServicer(metaclass=abc.ABCMeta):
     """Puts trees of files on boards."""
@@ -90,8 +244,105 @@ class DeploymentServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[belayd.v1.deployments_pb2.DeployResponse], collections.abc.AsyncIterator[belayd.v1.deployments_pb2.DeployResponse]]:
         """Makes a board's files equal to a manifest whose contents PutBlobs brought:
         sends the plan, then progress, then one summary. One job in the board's
-        queue. Files that the board has already are not sent. Each file is written
-        beside the old one, verified by hash on the board, and renamed over it.
+        queue. Files that the board has already are not sent. New files are written
+        beside the old ones and verified by hash on the board; when all are there they
+        take the old ones' places under a journal on the board. What breaks off is
+        completed or undone when the board is next reached: it then has exactly the
+        old tree or exactly the new one.
         """
+
+    @abc.abstractmethod
+    def RollBack(
+        self,
+        request: belayd.v1.deployments_pb2.RollBackRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[belayd.v1.deployments_pb2.RollBackResponse], collections.abc.AsyncIterator[belayd.v1.deployments_pb2.RollBackResponse]]:
+        """Brings back what the last deployment to a board that changed something, or the
+        one named, replaced and deleted, and deletes what it added; steps as Deploy
+        sends them. With the one named, those after it are undone that went to the same
+        destination or changed the same paths. A user may roll back its own deployments,
+        an operator all. Is a deployment itself, so rolling back again goes forward.
+        """
+
+    @abc.abstractmethod
+    def ListDeployments(
+        self,
+        request: belayd.v1.deployments_pb2.ListDeploymentsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.deployments_pb2.ListDeploymentsResponse, collections.abc.Awaitable[belayd.v1.deployments_pb2.ListDeploymentsResponse]]:
+        """Returns what deployments a board had, the latest first."""
+
+    @abc.abstractmethod
+    def GetDrift(
+        self,
+        request: belayd.v1.deployments_pb2.GetDriftRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.deployments_pb2.GetDriftResponse, collections.abc.Awaitable[belayd.v1.deployments_pb2.GetDriftResponse]]:
+        """Compares a board's files with what its last deployment left there. One job in
+        the board's queue; changes nothing.
+        """
+
+    @abc.abstractmethod
+    def CreateRollout(
+        self,
+        request: belayd.v1.deployments_pb2.CreateRolloutRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.deployments_pb2.CreateRolloutResponse, collections.abc.Awaitable[belayd.v1.deployments_pb2.CreateRolloutResponse]]:
+        """Deploys to many boards: canaries first, then waves, each board checked before
+        it counts as done, until all are or too many have failed. The daemon carries it
+        on without the caller, also after its own restart.
+        """
+
+    @abc.abstractmethod
+    def GetRollout(
+        self,
+        request: belayd.v1.deployments_pb2.GetRolloutRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.deployments_pb2.GetRolloutResponse, collections.abc.Awaitable[belayd.v1.deployments_pb2.GetRolloutResponse]]:
+        """Returns one rollout."""
+
+    @abc.abstractmethod
+    def ListRollouts(
+        self,
+        request: belayd.v1.deployments_pb2.ListRolloutsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.deployments_pb2.ListRolloutsResponse, collections.abc.Awaitable[belayd.v1.deployments_pb2.ListRolloutsResponse]]:
+        """Returns the rollouts that the caller may see, the latest first."""
+
+    @abc.abstractmethod
+    def WatchRollout(
+        self,
+        request: belayd.v1.deployments_pb2.WatchRolloutRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[belayd.v1.deployments_pb2.WatchRolloutResponse], collections.abc.AsyncIterator[belayd.v1.deployments_pb2.WatchRolloutResponse]]:
+        """Sends a rollout as it is, then as it becomes, coalesced for a slow reader; ends
+        when the rollout has ended.
+        """
+
+    @abc.abstractmethod
+    def PauseRollout(
+        self,
+        request: belayd.v1.deployments_pb2.PauseRolloutRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.deployments_pb2.PauseRolloutResponse, collections.abc.Awaitable[belayd.v1.deployments_pb2.PauseRolloutResponse]]:
+        """Begins with no further board; those under way are brought to their end."""
+
+    @abc.abstractmethod
+    def ResumeRollout(
+        self,
+        request: belayd.v1.deployments_pb2.ResumeRolloutRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.deployments_pb2.ResumeRolloutResponse, collections.abc.Awaitable[belayd.v1.deployments_pb2.ResumeRolloutResponse]]:
+        """Goes on with a rollout that was paused, or that stopped since too many boards
+        failed: its failures so far are forgiven, and those boards tried again.
+        """
+
+    @abc.abstractmethod
+    def AbortRollout(
+        self,
+        request: belayd.v1.deployments_pb2.AbortRolloutRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[belayd.v1.deployments_pb2.AbortRolloutResponse, collections.abc.Awaitable[belayd.v1.deployments_pb2.AbortRolloutResponse]]:
+        """Ends a rollout for good; boards not begun with stay as they are."""
 
 def add_DeploymentServiceServicer_to_server(servicer: DeploymentServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x65layd/v1/events.proto\x12\tbelayd.v1\x1a\x16\x62\x65layd/v1/boards.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x04\n\x05\x45vent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x62oard\x18\x02 \x01(\t\x12\x30\n\rstate_changed\x18\x03 \x01(\x0b\x32\x17.belayd.v1.StateChangedH\x00\x12,\n\x0b\x62oard_added\x18\x04 \x01(\x0b\x32\x15.belayd.v1.BoardAddedH\x00\x12\x30\n\rboard_removed\x18\x05 \x01(\x0b\x32\x17.belayd.v1.BoardRemovedH\x00\x12\x30\n\rlease_started\x18\x06 \x01(\x0b\x32\x17.belayd.v1.LeaseStartedH\x00\x12\x30\n\rlease_stopped\x18\x07 \x01(\x0b\x32\x17.belayd.v1.LeaseStoppedH\x00\x12.\n\x0clease_warned\x18\x08 \x01(\x0b\x32\x16.belayd.v1.LeaseWarnedH\x00\x12\x36\n\x10operations_ended\x18\t \x01(\x0b\x32\x1a.belayd.v1.OperationsEndedH\x00\x12\x36\n\x10\x64\x65ployment_ended\x18\n \x01(\x0b\x32\x1a.belayd.v1.DeploymentEndedH\x00\x12\x32\n\x0erecovery_taken\x18\x0b \x01(\x0b\x32\x18.belayd.v1.RecoveryTakenH\x00\x12\x38\n\x11\x62oard_reconnected\x18\x0c \x01(\x0b\x32\x1b.belayd.v1.BoardReconnectedH\x00\x12.\n\x0c\x62oard_booted\x18\r \x01(\x0b\x32\x16.belayd.v1.BoardBootedH\x00\x42\x06\n\x04kind\"m\n\x0cStateChanged\x12\'\n\x08previous\x18\x01 \x01(\x0e\x32\x15.belayd.v1.BoardState\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.belayd.v1.BoardState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x0c\n\nBoardAdded\"\x0e\n\x0c\x42oardRemoved\"{\n\x0cLeaseStarted\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12)\n\x06waited\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x86\x01\n\x0cLeaseStopped\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\x12\'\n\x04held\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"M\n\x0bLeaseWarned\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\x0c\n\x04note\x18\x04 \x01(\t\"\xa2\x01\n\x0fOperationsEnded\x12\x11\n\toperation\x18\x01 \x01(\t\x12)\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03ran\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x08outcomes\x18\x04 \x03(\x0b\x32\x17.belayd.v1.OutcomeCount\">\n\x0cOutcomeCount\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\x8c\x01\n\x0f\x44\x65ploymentEnded\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x15\n\rpayload_bytes\x18\x02 \x01(\x04\x12\x12\n\nwire_bytes\x18\x03 \x01(\x04\x12\x15\n\rskipped_bytes\x18\x04 \x01(\x04\x12&\n\x03ran\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1d\n\rRecoveryTaken\x12\x0c\n\x04step\x18\x01 \x01(\t\"\x12\n\x10\x42oardReconnected\"\x1c\n\x0b\x42oardBooted\x12\r\n\x05\x63\x61use\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x65layd/v1/events.proto\x12\tbelayd.v1\x1a\x16\x62\x65layd/v1/boards.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x05\n\x05\x45vent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x62oard\x18\x02 \x01(\t\x12\x30\n\rstate_changed\x18\x03 \x01(\x0b\x32\x17.belayd.v1.StateChangedH\x00\x12,\n\x0b\x62oard_added\x18\x04 \x01(\x0b\x32\x15.belayd.v1.BoardAddedH\x00\x12\x30\n\rboard_removed\x18\x05 \x01(\x0b\x32\x17.belayd.v1.BoardRemovedH\x00\x12\x30\n\rlease_started\x18\x06 \x01(\x0b\x32\x17.belayd.v1.LeaseStartedH\x00\x12\x30\n\rlease_stopped\x18\x07 \x01(\x0b\x32\x17.belayd.v1.LeaseStoppedH\x00\x12.\n\x0clease_warned\x18\x08 \x01(\x0b\x32\x16.belayd.v1.LeaseWarnedH\x00\x12\x36\n\x10operations_ended\x18\t \x01(\x0b\x32\x1a.belayd.v1.OperationsEndedH\x00\x12\x36\n\x10\x64\x65ployment_ended\x18\n \x01(\x0b\x32\x1a.belayd.v1.DeploymentEndedH\x00\x12\x32\n\x0erecovery_taken\x18\x0b \x01(\x0b\x32\x18.belayd.v1.RecoveryTakenH\x00\x12\x38\n\x11\x62oard_reconnected\x18\x0c \x01(\x0b\x32\x1b.belayd.v1.BoardReconnectedH\x00\x12.\n\x0c\x62oard_booted\x18\r \x01(\x0b\x32\x16.belayd.v1.BoardBootedH\x00\x12:\n\x12\x64\x65ployment_settled\x18\x0e \x01(\x0b\x32\x1c.belayd.v1.DeploymentSettledH\x00\x42\x06\n\x04kind\"m\n\x0cStateChanged\x12\'\n\x08previous\x18\x01 \x01(\x0e\x32\x15.belayd.v1.BoardState\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.belayd.v1.BoardState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x0c\n\nBoardAdded\"\x0e\n\x0c\x42oardRemoved\"{\n\x0cLeaseStarted\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12)\n\x06waited\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x86\x01\n\x0cLeaseStopped\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\x12\'\n\x04held\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"M\n\x0bLeaseWarned\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\x12\x0c\n\x04note\x18\x04 \x01(\t\"\xa2\x01\n\x0fOperationsEnded\x12\x11\n\toperation\x18\x01 \x01(\t\x12)\n\x06queued\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03ran\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x08outcomes\x18\x04 \x03(\x0b\x32\x17.belayd.v1.OutcomeCount\">\n\x0cOutcomeCount\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\x8c\x01\n\x0f\x44\x65ploymentEnded\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x15\n\rpayload_bytes\x18\x02 \x01(\x04\x12\x12\n\nwire_bytes\x18\x03 \x01(\x04\x12\x15\n\rskipped_bytes\x18\x04 \x01(\x04\x12&\n\x03ran\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"$\n\x11\x44\x65ploymentSettled\x12\x0f\n\x07outcome\x18\x01 \x01(\t\"\x1d\n\rRecoveryTaken\x12\x0c\n\x04step\x18\x01 \x01(\t\"\x12\n\x10\x42oardReconnected\"\x1c\n\x0b\x42oardBooted\x12\r\n\x05\x63\x61use\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +35,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'belayd.v1.events_pb2', _glo
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENT']._serialized_start=127
-  _globals['_EVENT']._serialized_end=763
-  _globals['_STATECHANGED']._serialized_start=765
-  _globals['_STATECHANGED']._serialized_end=874
-  _globals['_BOARDADDED']._serialized_start=876
-  _globals['_BOARDADDED']._serialized_end=888
-  _globals['_BOARDREMOVED']._serialized_start=890
-  _globals['_BOARDREMOVED']._serialized_end=904
-  _globals['_LEASESTARTED']._serialized_start=906
-  _globals['_LEASESTARTED']._serialized_end=1029
-  _globals['_LEASESTOPPED']._serialized_start=1032
-  _globals['_LEASESTOPPED']._serialized_end=1166
-  _globals['_LEASEWARNED']._serialized_start=1168
-  _globals['_LEASEWARNED']._serialized_end=1245
-  _globals['_OPERATIONSENDED']._serialized_start=1248
-  _globals['_OPERATIONSENDED']._serialized_end=1410
-  _globals['_OUTCOMECOUNT']._serialized_start=1412
-  _globals['_OUTCOMECOUNT']._serialized_end=1474
-  _globals['_DEPLOYMENTENDED']._serialized_start=1477
-  _globals['_DEPLOYMENTENDED']._serialized_end=1617
-  _globals['_RECOVERYTAKEN']._serialized_start=1619
-  _globals['_RECOVERYTAKEN']._serialized_end=1648
-  _globals['_BOARDRECONNECTED']._serialized_start=1650
-  _globals['_BOARDRECONNECTED']._serialized_end=1668
-  _globals['_BOARDBOOTED']._serialized_start=1670
-  _globals['_BOARDBOOTED']._serialized_end=1698
+  _globals['_EVENT']._serialized_end=823
+  _globals['_STATECHANGED']._serialized_start=825
+  _globals['_STATECHANGED']._serialized_end=934
+  _globals['_BOARDADDED']._serialized_start=936
+  _globals['_BOARDADDED']._serialized_end=948
+  _globals['_BOARDREMOVED']._serialized_start=950
+  _globals['_BOARDREMOVED']._serialized_end=964
+  _globals['_LEASESTARTED']._serialized_start=966
+  _globals['_LEASESTARTED']._serialized_end=1089
+  _globals['_LEASESTOPPED']._serialized_start=1092
+  _globals['_LEASESTOPPED']._serialized_end=1226
+  _globals['_LEASEWARNED']._serialized_start=1228
+  _globals['_LEASEWARNED']._serialized_end=1305
+  _globals['_OPERATIONSENDED']._serialized_start=1308
+  _globals['_OPERATIONSENDED']._serialized_end=1470
+  _globals['_OUTCOMECOUNT']._serialized_start=1472
+  _globals['_OUTCOMECOUNT']._serialized_end=1534
+  _globals['_DEPLOYMENTENDED']._serialized_start=1537
+  _globals['_DEPLOYMENTENDED']._serialized_end=1677
+  _globals['_DEPLOYMENTSETTLED']._serialized_start=1679
+  _globals['_DEPLOYMENTSETTLED']._serialized_end=1715
+  _globals['_RECOVERYTAKEN']._serialized_start=1717
+  _globals['_RECOVERYTAKEN']._serialized_end=1746
+  _globals['_BOARDRECONNECTED']._serialized_start=1748
+  _globals['_BOARDRECONNECTED']._serialized_end=1766
+  _globals['_BOARDBOOTED']._serialized_start=1768
+  _globals['_BOARDBOOTED']._serialized_end=1796
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,7 @@ class Event(google.protobuf.message.Message):
     RECOVERY_TAKEN_FIELD_NUMBER: builtins.int
     BOARD_RECONNECTED_FIELD_NUMBER: builtins.int
     BOARD_BOOTED_FIELD_NUMBER: builtins.int
+    DEPLOYMENT_SETTLED_FIELD_NUMBER: builtins.int
     board: builtins.str
     """"boards/{board}"."""
     @property
@@ -84,6 +85,10 @@ class Event(google.protobuf.message.Message):
     def board_booted(self) -> global___BoardBooted:
         """The board started anew."""
 
+    @property
+    def deployment_settled(self) -> global___DeploymentSettled:
+        """What a deployment that broke off had left on the board was settled."""
+
     def __init__(
         self,
         *,
@@ -100,10 +105,11 @@ class Event(google.protobuf.message.Message):
         recovery_taken: global___RecoveryTaken | None = ...,
         board_reconnected: global___BoardReconnected | None = ...,
         board_booted: global___BoardBooted | None = ...,
+        deployment_settled: global___DeploymentSettled | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["board_added", b"board_added", "board_booted", b"board_booted", "board_reconnected", b"board_reconnected", "board_removed", b"board_removed", "deployment_ended", b"deployment_ended", "kind", b"kind", "lease_started", b"lease_started", "lease_stopped", b"lease_stopped", "lease_warned", b"lease_warned", "operations_ended", b"operations_ended", "recovery_taken", b"recovery_taken", "state_changed", b"state_changed", "time", b"time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["board", b"board", "board_added", b"board_added", "board_booted", b"board_booted", "board_reconnected", b"board_reconnected", "board_removed", b"board_removed", "deployment_ended", b"deployment_ended", "kind", b"kind", "lease_started", b"lease_started", "lease_stopped", b"lease_stopped", "lease_warned", b"lease_warned", "operations_ended", b"operations_ended", "recovery_taken", b"recovery_taken", "state_changed", b"state_changed", "time", b"time"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "board_added", "board_removed", "lease_started", "lease_stopped", "lease_warned", "operations_ended", "deployment_ended", "recovery_taken", "board_reconnected", "board_booted"] | None: ...
+    def HasField(self, field_name: typing.Literal["board_added", b"board_added", "board_booted", b"board_booted", "board_reconnected", b"board_reconnected", "board_removed", b"board_removed", "deployment_ended", b"deployment_ended", "deployment_settled", b"deployment_settled", "kind", b"kind", "lease_started", b"lease_started", "lease_stopped", b"lease_stopped", "lease_warned", b"lease_warned", "operations_ended", b"operations_ended", "recovery_taken", b"recovery_taken", "state_changed", b"state_changed", "time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["board", b"board", "board_added", b"board_added", "board_booted", b"board_booted", "board_reconnected", b"board_reconnected", "board_removed", b"board_removed", "deployment_ended", b"deployment_ended", "deployment_settled", b"deployment_settled", "kind", b"kind", "lease_started", b"lease_started", "lease_stopped", b"lease_stopped", "lease_warned", b"lease_warned", "operations_ended", b"operations_ended", "recovery_taken", b"recovery_taken", "state_changed", b"state_changed", "time", b"time"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "board_added", "board_removed", "lease_started", "lease_stopped", "lease_warned", "operations_ended", "deployment_ended", "recovery_taken", "board_reconnected", "board_booted", "deployment_settled"] | None: ...
 
 global___Event = Event
 
@@ -364,6 +370,26 @@ class DeploymentEnded(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["outcome", b"outcome", "payload_bytes", b"payload_bytes", "ran", b"ran", "skipped_bytes", b"skipped_bytes", "wire_bytes", b"wire_bytes"]) -> None: ...
 
 global___DeploymentEnded = DeploymentEnded
+
+@typing.final
+class DeploymentSettled(google.protobuf.message.Message):
+    """Says what became of a deployment that had broken off."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: builtins.int
+    outcome: builtins.str
+    """completed: the board has the new tree; undone: it has the old one; failed:
+    it may have some of both until its next contact, when it is tried again.
+    """
+    def __init__(
+        self,
+        *,
+        outcome: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["outcome", b"outcome"]) -> None: ...
+
+global___DeploymentSettled = DeploymentSettled
 
 @typing.final
 class RecoveryTaken(google.protobuf.message.Message):

@@ -84,6 +84,7 @@ class Lab(
     held: dict[str, Held] = field(default_factory=dict)
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    mpy: dict[str, int] = field(default_factory=dict)
     failures: dict[str, tuple[grpc.StatusCode, str, str, dict[str, str]]] = field(default_factory=dict)
     run: Run | None = None
     call: Callable[[tasks_pb2.CallTaskRequest, grpc.ServicerContext], object] | None = None
@@ -338,6 +339,9 @@ class Lab(
             labels=self.boards[name],
             transport="simulated",
         )
+        if name in self.mpy:
+            board.facts.implementation = "micropython"
+            board.facts.mpy = self.mpy[name]
         held = self._holder(name)
         if held is not None:
             board.lease.holder = held.lease.holder

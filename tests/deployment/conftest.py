@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from belayd.deployment.plan import ManifestFile
+from belayd.deployment import listing
+from belayd.deployment.journal import journal_path, records, staged
+from belayd.deployment.plan import ManifestFile, plan
 from belayd.deployment.transfer import Options, Plan, Progress, Summary, deploy
 from belayd.session import Session
 from belayd.transport.contract import Transport
@@ -96,10 +98,14 @@ def walk(folder):
       break
      print(data.hex(),end='')
     print()
-import os
+import gc, os
+gc.collect()
+print(chr(30))
 walk({top.rstrip("/")!r})
 """
-        lines = (await self.session.command(source.strip("\n"))).decode().splitlines()
+        # Before the mark: files that could not be closed complain when they are collected.
+        output = (await self.session.command(source.strip("\n"))).decode()
+        lines = output.rpartition("\x1e")[2].split("\n")[1:-1]
         found: dict[str, bytes | None] = {}
         for line in lines:
             name, _, content = line.rpartition(" ")
@@ -160,3 +166,96 @@ async def opened(folder: Path, heap_kib: int) -> AsyncIterator[Bench]:
 
 async def idle(data: bytes) -> None:
     pass
+
+
+OLD = {
+    "/main.py": b"import old\n",
+    "/boot.py": b"# old\n" * 300,
+    "/keep.txt": b"the same",
+    "/swap/inner/a.py": b"a folder will be a file",
+    "/swap/b.py": b"b",
+    "/flip": b"a file will be a folder",
+    "/OTHER.PY": b"one file to FAT",
+    "/gone/deep/c.py": b"c" * 700,
+    "/gone.txt": b"gone",
+    "/lib/spared.py": b"spared",
+}
+NEW = {
+    "main.py": b"import new\n",
+    "boot.py": b"# new and longer\n" * 400,
+    "keep.txt": b"the same",
+    "swap": b"a file now",
+    "flip/b/c.py": b"below a folder now",
+    "other.py": b"the other name",
+    "twins/one.py": b"twin" * 200,
+    "twins/two.py": b"twin" * 200,
+    "empty": b"",
+    "it's \u00fc.txt": b"a name",
+}
+OLD_TREE = {
+    **OLD,
+    **dict.fromkeys(("/swap", "/swap/inner", "/gone", "/gone/deep", "/lib")),
+}
+NEW_TREE = {
+    **{f"/{path}": content for path, content in NEW.items()},
+    **dict.fromkeys(("/flip", "/flip/b", "/twins", "/lib")),
+    "/lib/spared.py": b"spared",
+}
+PREPARE = """
+import os
+def wipe(folder):
+ for e in list(os.ilistdir(folder or '/')):
+  p=folder+'/'+e[0]
+  if p=='/disk': continue
+  if e[1]==0x4000:
+   wipe(p)
+   os.rmdir(p)
+  else:
+   os.remove(p)
+def write(files):
+ for path,content in files:
+  for i,c in enumerate(path):
+   if c=='/' and i:
+    try: os.mkdir(path[:i])
+    except OSError: pass
+  with open(path,'wb') as f: f.write(content)
+"""
+
+
+class Swap:
+    """An old tree on a board, and a new one that replaces as much of it as can be.
+
+    Attributes:
+        plan: What makes the one the other.
+        old: The old tree, folders too; `new`: the new one.
+    """
+
+    def __init__(self, bench: Bench, plan: Plan) -> None:
+        self.plan = plan
+        self.old: dict[str, bytes | None] = OLD_TREE
+        self.new: dict[str, bytes | None] = NEW_TREE
+        self._bench = bench
+
+    @property
+    def staging(self) -> list[tuple[str, bytes]]:
+        """All that is staged, the journal last."""
+        contents = [NEW[write.path[1:]] for write in self.plan.write]
+        files = [(staged("", index), content) for index, content in enumerate(contents)]
+        return [*files, (journal_path(""), records(self.plan, ""))]
+
+
+@pytest.fixture
+def swap() -> Callable[[Bench], Awaitable[Swap]]:
+    """What puts the old tree on a board, with `wipe`, `write`, `old` and `staged` among its names."""
+
+    async def swap(bench: Bench) -> Swap:
+        await bench.run(PREPARE)
+        await bench.run(f"old={list(OLD.items())!r}")
+        await bench.run("write(old)")
+        text = listing.sources("/", 100_000, bench.session.facts)[0]
+        found = listing.parse(await bench.session.command(text))
+        made = Swap(bench, plan(found, manifest_from(NEW), prune=True, keep=["/disk"]))
+        await bench.run(f"staged={made.staging!r}")
+        return made
+
+    return swap

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from belayd.deployment.plan import Deletion, Plan, Write
-from belayd.deployment.space import SPARE_BLOCKS, bytes_needed
+from belayd.deployment.space import SPARE_BLOCKS, bytes_needed, bytes_staged
 
 BLOCK = 4096
 
@@ -61,3 +61,22 @@ def test_the_fullest_moment_counts(wanted: Plan, blocks: int) -> None:
 )
 def test_a_full_board_takes_a_plan_that_writes_nothing(wanted: Plan) -> None:
     assert bytes_needed(wanted, BLOCK) == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "blocks"),
+    [
+        (plan_of(replacing(1, 0)), 5),
+        (plan_of(replacing(40_000, 40_000), replacing(40_000, 40_000)), 24),
+        (plan_of(replacing(1, 0), folders=("/x", "/x/y")), 9),
+        (plan_of(replacing(40_000, 0), clear=(Deletion("/old", False, 20_480),)), 14),
+    ],
+    ids=[
+        "one file, a journal and its folder",
+        "nothing old makes room",
+        "two folders",
+        "nor does what goes before",
+    ],
+)
+def test_staged_all_that_is_new_counts_beside_all_that_is_old(wanted: Plan, blocks: int) -> None:
+    assert bytes_staged(wanted, BLOCK, 100) == (blocks + SPARE_BLOCKS) * BLOCK

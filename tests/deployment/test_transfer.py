@@ -194,8 +194,8 @@ async def test_twenty_files_take_few_round_trips(bench) -> None:
 
     first = await bench.deploy(tree)
 
-    assert first.round_trips <= 12
-    assert first.wire_bytes < 0.65 * first.payload_bytes
+    assert first.round_trips <= 40
+    assert first.wire_bytes < 0.40 * first.payload_bytes
 
 
 async def test_nothing_stays_in_the_users_namespace(bench) -> None:
@@ -252,13 +252,16 @@ sys.modules.update({'os':Os,'hashlib':Hashlib,'zlib':Zlib,'deflate':sys,'vfs':sy
 """
 
 
-async def test_a_board_that_is_like_circuitpython_is_served(bench) -> None:
+@pytest.mark.parametrize("in_place", [False, True], ids=["staged", "in place"])
+@pytest.mark.parametrize("also", [(), ("sys.stdin", "sys.stdout")], ids=["by steps", "by blocks"])
+async def test_a_board_that_is_like_circuitpython_is_served(bench, also, in_place: bool) -> None:
     await bench.mount_disk(blocks=256)
     await bench.put("/main.py", b"old")
     await bench.run(CIRCUITPYTHON)
-    bench.session.facts = replace(bench.session.facts, modules=frozenset({"hashlib", "binascii", "zlib"}))
+    modules = frozenset({"hashlib", "binascii", "zlib", *also})
+    bench.session.facts = replace(bench.session.facts, modules=modules)
 
-    await bench.deploy(TREE)
+    await bench.deploy(TREE, Options(in_place=in_place))
     await bench.run("sys.modules.clear()\nimport os")
 
     assert await files_on(bench) == absolute(TREE)
@@ -276,7 +279,7 @@ async def test_smaller_pieces_are_sent_where_memory_has_become_scarce(small_benc
         "import gc\nhog=[]\ngc.collect()\nwhile gc.mem_free()>24000: hog.append(bytearray(500))"
     )
 
-    await small_bench.deploy({"a.bin": RANDOM, "b.py": SOURCE})
+    await small_bench.deploy({"a.bin": RANDOM, "b.py": SOURCE}, Options(in_place=True))
 
     assert (small_bench.folder / "a.bin").read_bytes() == RANDOM
     assert (small_bench.folder / "b.py").read_bytes() == SOURCE
@@ -335,7 +338,7 @@ async def test_what_does_not_fit_is_refused_before_anything_is_touched(bench) ->
 
 
 async def test_what_is_said_to_fit_fits(bench) -> None:
-    await bench.mount_disk(blocks=64)
+    await bench.mount_disk(blocks=68)
     tree = {f"d{number % 5}/a{number}.bin": RANDOM[: number * 420] for number in range(25)}
 
     await bench.deploy(tree)
@@ -343,6 +346,29 @@ async def test_what_is_said_to_fit_fits(bench) -> None:
         await bench.deploy({**tree, "one more": RANDOM * 2})
 
     assert await files_on(bench) == absolute(tree)
+
+
+async def test_what_fits_only_in_place_is_refused_with_that_advice_and_then_goes(bench) -> None:
+    await bench.mount_disk(blocks=48)
+    await bench.deploy({f"{number}.bin": RANDOM for number in range(5)}, Options(in_place=True))
+    tree = {f"{number}.bin": RANDOM[::-1] for number in range(5)}
+
+    with pytest.raises(BoardFull, match="in_place") as refusal:
+        await bench.deploy(tree)
+    await bench.deploy(tree, Options(in_place=True))
+
+    assert int(refusal.value.fields["need_in_place"]) <= int(refusal.value.fields["free"])
+    assert await files_on(bench) == absolute(tree)
+
+
+async def test_a_board_with_memory_for_the_files_but_not_for_a_journal_is_told_of_in_place(bench) -> None:
+    bench.session.facts = replace(bench.session.facts, memory_free_bytes=15_000)
+
+    with pytest.raises(Unsupported, match="in_place"):
+        await bench.deploy({"a.py": b"1"})
+    await bench.deploy({"a.py": b"1"}, Options(in_place=True))
+
+    assert await files_on(bench) == {"/a.py": b"1"}
 
 
 LIAR = """
@@ -368,7 +394,7 @@ async def test_a_filesystem_that_fills_up_all_the_same_keeps_the_old_file(bench)
         await bench.deploy({"a.bin": b"1" * 5000, "b.bin": RANDOM * 10})
 
     assert failure.value.fields["path"] == "/b.bin"
-    assert await bench.tree() == {"/a.bin": b"1" * 5000, "/b.bin": b"old"}
+    assert await bench.tree() == {"/b.bin": b"old"}
 
 
 @pytest.mark.parametrize("kind", ["VfsLfs2", "VfsFat"])
@@ -512,7 +538,7 @@ async def test_a_board_that_goes_away_in_the_middle_is_lost(bench, manifest_of) 
 
 @pytest.mark.parametrize("pauses", [0, 1], ids=["in a command", "between commands"])
 @pytest.mark.parametrize("reports", range(1, 5))
-async def test_a_deployment_cancelled_at_any_moment_leaves_old_or_new_files_and_the_next_mends(
+async def test_a_deployment_cancelled_while_it_stages_leaves_the_old_tree_and_the_next_is_whole(
     bench, manifest_of, reports: int, pauses: int
 ) -> None:
     await bench.mount_disk(blocks=256)
@@ -522,10 +548,8 @@ async def test_a_deployment_cancelled_at_any_moment_leaves_old_or_new_files_and_
     found = await files_on(bench)
     await bench.deploy(TREE)
 
-    whole = {path: data for path, data in found.items() if ".belayd-" not in path}
-    assert whole.keys() == absolute(TREE).keys()
-    assert all(data in (b"old", absolute(TREE)[path]) for path, data in whole.items())
-    assert set(whole.values()) != set(TREE.values())
+    whole = {path: data for path, data in found.items() if not path.startswith("/.belayd/")}
+    assert whole == absolute(dict.fromkeys(TREE, b"old"))
     assert await files_on(bench) == absolute(TREE)
 
 
@@ -548,7 +572,7 @@ async def cancel_after(bench, manifest, reports: int, pauses: int) -> None:
     loop = asyncio.get_running_loop()
     job = asyncio.create_task(deploy(bench.session, manifest, content, Options(), report))
     await asyncio.wait([job])
-    assert job.cancelled() and bench.session.proven is bool(pauses)
+    assert job.cancelled()
     if not bench.session.proven:
         await bench.session.recovery(report)[0].action()
 

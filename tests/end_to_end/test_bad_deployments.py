@@ -258,8 +258,8 @@ def test_odd_names_and_contents_go_as_they_are(lab, tmp_path: Path, board: str) 
         (tmp_path / path[1:]).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path[1:]).write_bytes(content)
 
-    first = lab.client.deploy(board, tmp_path / "odd names", dst="/odd names")
-    again = lab.client.deploy(board, tmp_path / "odd names", dst="/odd names")
+    first = lab.client.deploy(board, tmp_path / "odd names", dst="/odd names", as_is=["*"])
+    again = lab.client.deploy(board, tmp_path / "odd names", dst="/odd names", as_is=["*"])
     found = files(lab, board)
     (tmp_path / "none").mkdir()
     pruned = lab.client.deploy(board, tmp_path / "none", dst="/odd names", prune=True)
@@ -281,7 +281,7 @@ def test_a_link_out_of_the_tree_is_not_followed(lab, tmp_path: Path) -> None:
     assert not [path for path in files(lab, "sim-1") if "link" in path]
 
 
-def test_a_cancelled_deployment_leaves_whole_files_and_the_next_completes_it(lab, tmp_path: Path) -> None:
+def test_a_cancelled_deployment_leaves_the_old_files_and_the_next_is_whole(lab, tmp_path: Path) -> None:
     contents = {f"{number:02d}.bin": random.Random(number).randbytes(9_000) for number in range(60)}
     hashes = {name: hashlib.sha256(content).digest() for name, content in contents.items()}
     for name, content in contents.items():
@@ -290,15 +290,17 @@ def test_a_cancelled_deployment_leaves_whole_files_and_the_next_completes_it(lab
     def leave(progress: object) -> None:
         raise KeyboardInterrupt
 
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "00.bin").write_bytes(b"old")
+    lab.client.deploy("sim-1", tmp_path / "old", dst="/half")
+    (tmp_path / "old" / "00.bin").unlink()
     with pytest.raises(KeyboardInterrupt):
         lab.client.deploy("sim-1", tmp_path, dst="/half", progress=leave)
     lab.client.run("sim-1", HASHES, timeout=30)
-    found = lab.client.call("sim-1", "hashes", "/half", timeout=30)
-    half = {name: sha256 for name, sha256 in found.items() if name.endswith(".bin")}
+    half = lab.client.call("sim-1", "hashes", "/half", timeout=30)
     again = lab.client.deploy("sim-1", tmp_path, dst="/half")
     whole = lab.client.call("sim-1", "hashes", "/half", timeout=30)
 
-    assert len(half) < 60
-    assert half.items() <= hashes.items()
-    assert again.files_same == len(half)
+    assert half == {"00.bin": hashlib.sha256(b"old").digest()}
+    assert (again.files_same, again.files_written) == (0, 60)
     assert whole == hashes

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from belayd import wire
 from belayd.v1 import tasks_pb2, tasks_pb2_grpc
 from belayd_client import Client
 from belayd_client.board import BoardState
-from belayd_client.errors import BoardException, BoardUnavailable, RunTimeout, TransportLost
+from belayd_client.errors import BoardException, BoardUnavailable, NotFound, RunTimeout, TransportLost
 from belayd_client.lease import Lease
 
 PATIENCE = 60.0
@@ -184,6 +185,22 @@ def test_what_raises_raises_here_and_the_next_is_right(far: Far) -> None:
 def test_a_long_source_arrives_whole(far: Far) -> None:
     far.run("\n".join(f"v{number} = {number} * 2" for number in range(500)))
     assert far.evaluate("sum([globals()['v%d' % number] for number in range(500)])") == 500 * 499
+
+
+def test_files_go_there_and_come_back_whole(far: Far) -> None:
+    content = bytes(range(256)) * 80
+    how = {"timeout": PATIENCE}
+
+    changed = [far.client.write_file(far.name, "/it's a.bin", content, **how).changed for _ in range(2)]
+    [listed] = far.client.list_files(far.name, "/it's a.bin", sha256=True, **how)
+
+    assert changed == [True, False]
+    assert far.client.read_file(far.name, "/it's a.bin", **how) == content
+    assert (listed.size, listed.sha256) == (len(content), sha256(content).hexdigest())
+    assert far.client.delete_file(far.name, "/it's a.bin", **how) == 1
+    with pytest.raises(NotFound):
+        far.client.read_file(far.name, "/it's a.bin", **how)
+    assert far.call("add", 20, 22) == 42
 
 
 def test_output_comes_as_it_is_printed_and_whole(far: Far) -> None:

@@ -21,6 +21,7 @@ SERVICES = [
     "ConsoleService",
     "DaemonService",
     "DeploymentService",
+    "FileService",
     "LeaseService",
     "TaskService",
 ]

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
+from belayd.archive import Archive
 from belayd.audit import Trail
 from belayd.blobs import Blobs
 from belayd.board import Board
@@ -22,15 +23,19 @@ from belayd.draining import Drain
 from belayd.entrance import Entrance
 from belayd.errors import BelaydError
 from belayd.events import Event, Events
+from belayd.files import read_file
 from belayd.fleet import Fleet
 from belayd.inventory import BoardSpec, Inventory, SimulatedLink
 from belayd.leasing import Leasing
 from belayd.metrics import Metrics
+from belayd.records import Records
 from belayd.reload import Reload
+from belayd.rollout.conductor import conductor_of
 from belayd.rpc.boards import Boards
 from belayd.rpc.consoles import Consoles
 from belayd.rpc.daemon import About, Daemon, Upkeep
 from belayd.rpc.deployments import Deployments
+from belayd.rpc.files import Files
 from belayd.rpc.jobs import Jobs
 from belayd.rpc.leases import Leases
 from belayd.rpc.runs import outcome_bytes
@@ -57,10 +62,24 @@ class Lab:
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.now = 0.0
+        self.store = store
         self.events = Events()
         self.leasing = Leasing(self.events, on_ended=self._lease_ended, max_hold=3600.0, idle=3600.0)
         self.fleet = Fleet(self.leasing, self.events, folder / "boards")
         self.blobs = Blobs(folder / "blobs", clock=lambda: self.now)
+        self.records = Records(store.deployments, Archive(folder / "snapshots"), read_file)
+        self.events.listen(self.records.hear)
+        trail = Trail(store.audit.append)
+        self.conductor = conductor_of(
+            self.fleet,
+            self.leasing,
+            self.events,
+            self.records,
+            folder / "rollouts",
+            store,
+            trail,
+            lambda principal: principal,
+        )
         sight = Sight(self.fleet)
         inventory = Inventory(folder / "lab.yaml")
         discovery = Discovery((), (), self.fleet.discovered)
@@ -76,7 +95,10 @@ class Lab:
                 "LeaseService": Leases(sight, self.leasing),
                 "TaskService": Tasks(jobs, sight, self.detached, store.runs),
                 "ConsoleService": Consoles(self.fleet, jobs),
-                "DeploymentService": Deployments(jobs, self.blobs, self.events),
+                "DeploymentService": Deployments(
+                    jobs, sight, self.blobs, self.records, self.events, self.conductor
+                ),
+                "FileService": Files(jobs, self.blobs),
                 "DaemonService": Daemon(
                     About(datetime.now(UTC), ""),
                     sight,
@@ -117,6 +139,7 @@ class Lab:
 
     async def stop(self) -> None:
         await self.channel.close()
+        await self.conductor.close()
         await self.fleet.close()
         await self.detached.close()
         await self.server.stop(0)

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from belayd.errors import RunCancelled
+from belayd.events import DeploymentEnded
 from belayd.v1 import deployments_pb2, deployments_pb2_grpc
 
 HOUR = 3600.0
@@ -107,3 +108,23 @@ async def test_manifests_that_wait_are_bounded_in_bytes(lab, stub: Any) -> None:
     assert {await call.code() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     for call in calls:
         call.cancel()
+
+
+async def test_a_deployment_whose_caller_leaves_is_told_of_and_a_dry_run_is_not(lab, stub: Any) -> None:
+    told: list[DeploymentEnded] = []
+    lab.events.listen(lambda event: told.append(event) if isinstance(event, DeploymentEnded) else None)
+    await put(stub, b"kept")
+    busy = await lab.occupy()
+    call = stub.Deploy(deployments_pb2.DeployRequest(board=BOARD, files=[file("a.py", b"kept")]), timeout=60)
+    await lab.queued(lambda length: length == 1)
+
+    call.cancel()
+    await lab.until(lambda: bool(told))
+    busy.stop(RunCancelled("enough"))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await deploy(stub, dry_run=True, destination="/a.py/../b")
+    await deploy(stub, dry_run=True)
+    await deploy(stub, files=[file("a.py", b"kept")])
+    await deploy(stub, dry_run=True)
+
+    assert [(event.outcome, event.payload_bytes) for event in told] == [("run_cancelled", 0), ("ok", 4)]

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from belayd.chronicle import MOST_BEHIND
-from belayd.events import Booted, LeaseWarned, Reconnected, RecoveryStepTaken, Tenure
+from belayd.events import Booted, DeploymentSettled, LeaseWarned, Reconnected, RecoveryStepTaken, Tenure
 from belayd.v1 import boards_pb2, daemon_pb2, daemon_pb2_grpc, events_pb2, tasks_pb2, tasks_pb2_grpc
 
 
@@ -41,21 +41,24 @@ async def test_every_kind_of_event_is_told_with_what_it_says(lab: Any) -> None:
         RecoveryStepTaken("sim-1", "soft_reset"),
         Reconnected("sim-1"),
         LeaseWarned("sim-1", tenure),
+        DeploymentSettled("sim-1", "undone"),
     ):
         lab.events.publish(event)
-    told = await read(lab, call, 4)
+    told = await read(lab, call, 5)
 
     assert [event.WhichOneof("kind") for event in told] == [
         "board_booted",
         "recovery_taken",
         "board_reconnected",
         "lease_warned",
+        "deployment_settled",
     ]
     assert {event.board for event in told} == {"boards/sim-1"}
     assert told[0].board_booted.cause == "power"
     assert told[1].recovery_taken.step == "soft_reset"
     assert told[3].lease_warned.lease == "leases/l1"
     assert told[3].lease_warned.note == "will be broken by ops: closing"
+    assert told[4].deployment_settled.outcome == "undone"
     call.cancel()
 
 

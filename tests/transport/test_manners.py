@@ -36,6 +36,23 @@ def test_each_family_has_its_manners(
     assert (found.dtr, found.rts, found.hupcl) == (dtr, rts, hupcl)
 
 
+@pytest.mark.parametrize(
+    ("vid", "pid", "steady"),
+    [
+        pytest.param(0x2E8A, 0x0005, True, id="Pico"),
+        pytest.param(0x303A, 0x4001, True, id="ESP32-S3 TinyUSB"),
+        pytest.param(0x303A, 0x1001, True, id="USB-Serial-JTAG"),
+        pytest.param(0xF055, 0x9802, False, id="STM32, whose input drops"),
+        pytest.param(0x10C4, 0xEA60, False, id="a UART behind CP210x"),
+        pytest.param(0x2E8A, 0x000C, False, id="a UART behind a probe"),
+        pytest.param(0x1234, 0x0001, False, id="nobody knows it"),
+        pytest.param(None, None, False, id="a pty, whose far end may be anything"),
+    ],
+)
+def test_only_links_that_hold_back_are_steady(vid: int | None, pid: int | None, steady: bool) -> None:
+    assert manners_of(vid, pid).steady is steady
+
+
 def rows() -> list[Manners]:
     return [value for value in vars(manners).values() if isinstance(value, Manners)]
 

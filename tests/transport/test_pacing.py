@@ -240,6 +240,7 @@ async def test_a_file_comes_whole_through_a_ring_that_drops(
 
 async def test_a_board_with_a_small_window_is_never_sent_more_than_two(tmp_path: Path, opened: Open) -> None:
     small = SmallWindow(await open_simulated(tmp_path / "board"))
+    small.traffic.steady = small.traffic.bulky = False
     session = await opened(small)
 
     answers = await questions(session)

@@ -47,6 +47,16 @@ if TYPE_CHECKING:
     )
     from belayd_client.history import AuditEvent, AuditVerdict, Event
     from belayd_client.lease import Lease
+    from belayd_client.rollback import Deployment, DeploymentOutcome, Drift
+    from belayd_client.rollouts import (
+        HealthCheck,
+        Rollout,
+        RolloutBoard,
+        RolloutPace,
+        RolloutState,
+        RolloutStep,
+        RolloutTree,
+    )
     from belayd_client.runs import Run, RunState
 
 __all__ = [
@@ -65,12 +75,16 @@ __all__ = [
     "ConnectionLost",
     "Console",
     "Daemon",
+    "Deployment",
+    "DeploymentOutcome",
     "DeploymentPlan",
     "DeploymentProgress",
     "DeploymentSummary",
     "Device",
+    "Drift",
     "Event",
     "Exhausted",
+    "HealthCheck",
     "InternalError",
     "Lease",
     "LeaseLost",
@@ -84,6 +98,12 @@ __all__ = [
     "PyboardException",
     "Refused",
     "RequestInvalid",
+    "Rollout",
+    "RolloutBoard",
+    "RolloutPace",
+    "RolloutState",
+    "RolloutStep",
+    "RolloutTree",
     "Run",
     "RunCancelled",
     "RunState",
@@ -102,15 +122,25 @@ _ELSEWHERE = {
     "Client": "client",
     "Console": "console",
     "Daemon": "board",
+    "Deployment": "rollback",
+    "DeploymentOutcome": "rollback",
     "DeploymentPlan": "deployment",
     "DeploymentProgress": "deployment",
     "DeploymentSummary": "deployment",
     "Device": "device",
+    "Drift": "rollback",
     "Event": "history",
+    "HealthCheck": "rollouts",
     "Lease": "lease",
     "LeaseRecord": "board",
     "LeaseSummary": "board",
     "PyboardException": "device",
+    "Rollout": "rollouts",
+    "RolloutBoard": "rollouts",
+    "RolloutPace": "rollouts",
+    "RolloutState": "rollouts",
+    "RolloutStep": "rollouts",
+    "RolloutTree": "rollouts",
     "Run": "runs",
     "RunState": "runs",
 }

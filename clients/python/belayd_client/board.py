@@ -29,7 +29,10 @@ class BoardState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BoardFacts:
-    """What a board said of itself; a text is empty and memory 0 where it cannot tell."""
+    """What a board said of itself; a text is empty and memory 0 where it cannot tell.
+
+    `mpy` is its sys.implementation._mpy, which tells what .mpy files it takes; 0 for none.
+    """
 
     implementation: str
     version: str
@@ -38,6 +41,7 @@ class BoardFacts:
     unique_id: str
     memory_free_bytes: int
     raw_paste: bool
+    mpy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,7 @@ def _facts(message: boards_pb2.BoardFacts) -> BoardFacts:
         unique_id=message.unique_id,
         memory_free_bytes=message.memory_free_bytes,
         raw_paste=message.raw_paste,
+        mpy=message.mpy,
     )
 
 

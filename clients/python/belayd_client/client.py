@@ -20,24 +20,26 @@ from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 
 from belayd.v1 import consoles_pb2, daemon_pb2, daemon_pb2_grpc, leases_pb2
-from belayd_client import boards, deployment, project
+from belayd_client import boards
 from belayd_client.board import Board, BoardsChange, Daemon, LeaseRecord, resource, to_daemon
 from belayd_client.boards import READ_TIMEOUT
 from belayd_client.channel import connect
 from belayd_client.console import Console
-from belayd_client.deployment import DeploymentOptions, DeploymentPlan, DeploymentProgress, DeploymentSummary
+from belayd_client.deploying import Deploys
 from belayd_client.errors import RequestInvalid
+from belayd_client.files import Files
 from belayd_client.function import Function
 from belayd_client.history import History
 from belayd_client.lease import Lease, acquire, break_lease, list_leases, release, token_of
-from belayd_client.project import Project
+from belayd_client.rollback import RollBacks
+from belayd_client.rollouts import Rollouts
 from belayd_client.runs import DetachedRuns
 from belayd_client.task import Tasks
 from belayd_client.times import to_duration
 from belayd_client.upkeep import Upkeep
 
 
-class Client(DetachedRuns, History, Upkeep):
+class Client(Deploys, DetachedRuns, Files, History, RollBacks, Rollouts, Upkeep):
     """A connection to one daemon; see `channel.connect` for what the arguments mean."""
 
     def __init__(
@@ -290,61 +292,6 @@ class Client(DetachedRuns, History, Upkeep):
         return self._tasks.iterate(
             board, function, arguments, keywords, token=token_of(lease), window=window, output=output
         )
-
-    def deploy(
-        self,
-        board: str,
-        folder: str | os.PathLike[str] | Project,
-        *,
-        dst: str = "/",
-        prune: bool = False,
-        keep: Sequence[str] = (),
-        prune_also: Sequence[str] = (),
-        ignore: Sequence[str] = (),
-        dry_run: bool = False,
-        on_plan: Callable[[DeploymentPlan], None] | None = None,
-        progress: Callable[[DeploymentProgress], None] | None = None,
-        lease: Lease | str | None = None,
-        timeout: float | None = None,
-    ) -> DeploymentSummary:
-        """Make a board's files below `dst` equal to a folder's; what is equal already is not sent.
-
-        Args:
-            board: The board's name.
-            folder: The folder, or what `project.read` and `upload` made of it.
-            dst: An absolute folder on the board.
-            prune: Delete what the board has below `dst` and the folder has not.
-            keep: gitignore patterns of what prune leaves alone, relative to `dst`.
-            prune_also: Which of boot.py, webrepl_cfg.py and lib/ prune may delete too.
-            ignore: gitignore patterns of what is not deployed, relative to `folder`.
-            dry_run: Change nothing; the summary's plan says what would be done.
-            on_plan: Called once with the plan, before anything is done.
-            progress: Called as the board acknowledges bytes.
-            lease: As in `run`.
-            timeout: As in `run`; None is the daemon's ten minutes.
-
-        Raises:
-            PreparationFailed: Something in the folder cannot go on a board; nothing was sent.
-        """
-        if not isinstance(folder, Project):
-            folder = project.read(folder, ignore)
-            if not dry_run:
-                self.upload(folder)
-        options = DeploymentOptions(dst, prune, tuple(keep), tuple(prune_also), dry_run)
-        return deployment.deploy(
-            self._link,
-            board,
-            folder,
-            options,
-            token=token_of(lease),
-            timeout=timeout,
-            on_plan=on_plan,
-            progress=progress,
-        )
-
-    def upload(self, folder: Project) -> int:
-        """Give the daemon the contents that it lacks, once for many boards; return how many those were."""
-        return deployment.upload(self._link, folder)
 
     def reset(
         self,

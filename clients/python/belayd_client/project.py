@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,12 +52,28 @@ CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ProjectFile:
-    """One file to deploy: `path` on the board below the destination, and where its content is here."""
+    """One file to deploy: `path` on the board below the destination, and where its content is here.
+
+    What was made from `source` is in `content`; None is the file itself.
+    """
 
     path: str
     sha256: bytes
     size: int
     source: Path
+    content: bytes | None = None
+
+    def read(self) -> bytes:
+        """Return the content as it was hashed.
+
+        Raises:
+            PreparationFailed: It changed since, or cannot be read any more.
+        """
+        return b"".join(self.chunks())
+
+    def with_content(self, content: bytes, path: str | None = None) -> ProjectFile:
+        """Return the file with a content made from its own, and another path if so wanted."""
+        return made(self.path if path is None else path, content, self.source)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the content as it was hashed, in parts of at most 64 KiB.
@@ -67,6 +83,10 @@ class ProjectFile:
                 of it were yielded, never all.
         """
         digest, left = hashlib.sha256(), self.size
+        if self.content is not None:
+            for start in range(0, len(self.content), CHUNK_BYTES):
+                yield self.content[start : start + CHUNK_BYTES]
+            return
         try:
             with self.source.open("rb") as file:
                 while left and (chunk := file.read(min(CHUNK_BYTES, left))):
@@ -83,10 +103,15 @@ class ProjectFile:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The files of a folder, ordered by path."""
+    """The files of a folder, ordered by path.
+
+    `replaced` are paths that the board must not keep: it would import them instead of
+    a file of the project.
+    """
 
     folder: Path
     files: tuple[ProjectFile, ...]
+    replaced: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -96,6 +121,31 @@ class Project:
     def contents(self) -> dict[bytes, ProjectFile]:
         """Return one file for each different content, by SHA-256."""
         return {file.sha256: file for file in self.files}
+
+
+def made(path: str, content: bytes, source: Path) -> ProjectFile:
+    """Return a file whose content was made here; `source` is what it was made from, for messages."""
+    return ProjectFile(path, hashlib.sha256(content).digest(), len(content), source, content)
+
+
+def joined(folder: Path, parts: Iterable[Project]) -> Project:
+    """Return the files of several projects as one.
+
+    Raises:
+        PreparationFailed: Two have a file of one path, or a file where another has a folder.
+    """
+    found: dict[str, ProjectFile] = {}
+    for file in (file for part in parts for file in part.files):
+        other = found.setdefault(file.path, file)
+        if other is not file:
+            raise PreparationFailed(
+                f"{other.source} and {file.source} would both become {file.path}; drop one"
+            )
+    for path, file in found.items():
+        for end in (at for at, character in enumerate(path) if character == "/"):
+            if above := found.get(path[:end]):
+                raise PreparationFailed(f"{above.source} is a file where {file.source} needs a folder")
+    return Project(folder, tuple(found[path] for path in sorted(found)))
 
 
 def read(folder: str | os.PathLike[str], ignore: Sequence[str] = ()) -> Project:
@@ -111,12 +161,10 @@ def read(folder: str | os.PathLike[str], ignore: Sequence[str] = ()) -> Project:
             link leaves the folder, something is neither file nor folder, or
             cannot be read. The message names it.
     """
-    from pathspec import GitIgnoreSpec  # Late: 11 ms that only deployments need.
-
     root = Path(folder)
     if not root.is_dir():
         raise PreparationFailed(f"{root} is not a folder; name the folder whose files the board shall have")
-    spec = GitIgnoreSpec.from_lines([*DEFAULT_IGNORES, *ignore])
+    spec = patterns([*DEFAULT_IGNORES, *ignore])
     found: list[ProjectFile] = []
     top = root.resolve()
     for file in _walk(root, top, spec, "", (top,)):
@@ -124,6 +172,20 @@ def read(folder: str | os.PathLike[str], ignore: Sequence[str] = ()) -> Project:
         if len(found) > MAX_FILES:
             raise PreparationFailed(f"{root} has more than {MAX_FILES} files; is it the right folder?")
     return Project(root, tuple(sorted(found, key=lambda file: file.path)))
+
+
+def patterns(lines: Iterable[str]) -> GitIgnoreSpec:
+    """Return gitignore patterns, to be matched with paths.
+
+    Raises:
+        PreparationFailed: One is none.
+    """
+    from pathspec import GitIgnoreSpec  # Late: 11 ms that only deployments need.
+
+    try:
+        return GitIgnoreSpec.from_lines(lines)
+    except ValueError as error:
+        raise PreparationFailed(f"{error}; patterns are as in .gitignore") from None
 
 
 def _walk(
@@ -167,8 +229,6 @@ def _mode(source: Path, top: Path) -> int:
 
 def _check_name(name: str, source: Path) -> None:
     shown = ascii(str(source))
-    if "\\" in name:
-        raise PreparationFailed(f"{shown}: a backslash cannot be in a name on a board; rename it")
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
         raise PreparationFailed(f"{shown}: a control character cannot be in a name on a board; rename it")
     try:

@@ -28,6 +28,7 @@ REASONS: Mapping[str, type[errors.BelaydError]] = {
     "FILE_NOT_FOUND": errors.NotFound,
     "RUN_NOT_FOUND": errors.NotFound,
     "ROLLOUT_NOT_FOUND": errors.NotFound,
+    "DEPLOYMENT_NOT_FOUND": errors.NotFound,
     "BOARD_LEASED": errors.BoardLeased,
     "LEASE_REQUIRED": errors.LeaseRequired,
     "LEASE_EXPIRED": errors.LeaseLost,

@@ -187,6 +187,14 @@ def test_partial_lines_are_live(belayctl, environment, lab) -> None:
         assert process.wait(30) == 130
 
 
+def test_output_that_finds_no_room_is_said(belayctl, environment, lab) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*belayctl, "boards"], env=environment, stdout=full, stderr=subprocess.PIPE)
+
+    assert done.returncode == 3
+    assert done.stderr == b"belayctl: cannot write all of the output: No space left on device\n"
+
+
 def test_code_that_raises_is_exit_code_1_with_the_boards_traceback(run) -> None:
     done = run("exec", "pico-1", "raise ValueError('no')")
 
@@ -464,7 +472,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(run, lab, folder: Path) -
     assert done.stdout.splitlines() == [
         "pico-1: write  /app/main.py",
         "pico-1: write  /app/x.md",
-        "pico-1: would write 2 files, 13 bytes, and delete 0",
+        "pico-1: would write 2 files, 13 bytes; skip 0, 0 bytes; delete 0, keep 0",
     ]
     assert lab.files["pico-1"] == {}
 

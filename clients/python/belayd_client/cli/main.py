@@ -8,6 +8,7 @@ Ctrl-C, 141 when whoever reads the output has gone.
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import importlib
 import os
@@ -27,6 +28,10 @@ FILES = (
     "run",
     "runs",
     "deploy",
+    "fs",
+    "rollout",
+    "drift",
+    "mip",
     "reset",
     "service",
     "reload",
@@ -37,6 +42,8 @@ FILES = (
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 USAGE = 2
+REFUSED = 3
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,6 +77,12 @@ def _main(arguments: Sequence[str] | None) -> int:
         # The interpreter flushes once more at its end; that must have somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        note(f"cannot write all of the output: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
     return code

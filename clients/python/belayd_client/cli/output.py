@@ -13,6 +13,7 @@ import enum
 import json
 import sys
 import threading
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -151,6 +152,16 @@ def neutral(text: str) -> str:
 def one_line(text: str) -> str:
     """Return text as one line that no terminal obeys."""
     return "".join(ascii(c)[1:-1] if _obeyed(c) else c for c in text)
+
+
+def fit(line: str, columns: int) -> str:
+    """Return as much of a line as so many columns of a terminal hold, wide characters counted as two."""
+    taken = 0
+    for at, character in enumerate(line):
+        taken += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if taken > columns:
+            return line[:at]
+    return line
 
 
 def note(text: str) -> None:
