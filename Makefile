@@ -34,11 +34,11 @@ lint: parts-test $(VENV)/.test $(TOOLS)/.ready  ## style, types, imports and gen
 format: $(VENV)/.test  ## rewrite sources as the style wants them
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet . ; $(BIN)/buf format -w proto
 
-bench: parts-test $(VENV)/.test  ## measure against Belay on the same kind of board, 5 min; QUICK=1 for less
+bench: parts-test $(VENV)/.test  ## measure against Belay and mpremote on the same kind of board, 11 min; QUICK=1 for less
 	@$(ACTIVE) python benchmarks/call.py $(if $(QUICK),--calls 100) $(ARGS)
 	@$(ACTIVE) python benchmarks/call.py --board microbit --calls $(if $(QUICK),100,400)
 	@$(ACTIVE) python benchmarks/stream.py $(if $(QUICK),--items 2000)
-	@set -e; for each in fleet stuck links small leases; do \
+	@set -e; for each in fleet stuck links small leases deploy hundred; do \
 		$(ACTIVE) python benchmarks/$$each.py $(if $(QUICK),--quick); done
 
 proto: $(TOOLS)/.ready  ## regenerate belayd/v1 from proto/
