@@ -146,7 +146,8 @@ def _BJ(roots, sweeping=0):
                 # CircuitPython does not rename over a file.
                 os.remove(path)
                 rename(staged, path)
-            elif error.args[0] != 2 or not kind(staged):
+            # LittleFS ends a rename that was cut with the next change, and that is this one.
+            elif error.args[0] != 2 or not (kind(staged) or replay and kind(path)):
                 raise
         # VfsPosix below a folder of its host renames nothing before 2026-08, with ENOENT or,
         # over an existing file, without a word (github.com/micropython/micropython/issues/7389).
@@ -228,7 +229,8 @@ def _BJ(roots, sweeping=0):
             os.rmdir(folder)
             return
         if whole():
-            replay = kind(base + "begun")
+            # Either: after a rename that was cut LittleFS did not find 'begun' until its next change.
+            replay = kind(base + "begun") or kind(base + "cleared")
             lack = not replay and lacking()
             if not lack:
                 sync()
@@ -244,7 +246,7 @@ def _BJ(roots, sweeping=0):
             return "C"
         else:
             lack = None
-            replay = kind(base + "begun")
+            replay = kind(base + "begun") or kind(base + "cleared")
         if sweeping:
             return
         if kind(name):

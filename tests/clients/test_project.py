@@ -103,7 +103,7 @@ def test_a_folder_above_that_matches_a_pattern_ignores_nothing(tmp_path: Path) -
     assert paths(root, "build", "src") == ["main.py"]
 
 
-@pytest.mark.parametrize("name", ["back\\slash", "new\nline", "del\x7f"])
+@pytest.mark.parametrize("name", ["new\nline", "del\x7f"])
 def test_a_name_that_cannot_go_on_a_board_is_refused(tmp_path: Path, name: str) -> None:
     tree(tmp_path, "main.py", name)
 

@@ -484,12 +484,12 @@ def test_a_deployment_as_json_is_its_summary(run, folder: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_deployed_sends_nothing(run, lab, folder: Path) -> None:
-    (folder / "back\\slash").touch()
+    (folder / "new\nline").touch()
 
     done = run("deploy", "pico-1", str(folder))
 
     assert done.returncode == 3
-    assert "backslash" in done.stderr
+    assert "control character" in done.stderr
     assert lab.requests == []
 
 
